@@ -1,0 +1,428 @@
+//! Every setting, declared once: default, unit, environment variable, validation.
+//!
+//! Hosts hand over JSON with the names below (Node in camelCase and milliseconds, see [`from_host`]); absent means
+//! the default written here, unknown names are errors. Secrets are never printed: [`Secret`] hides them.
+
+use crate::{
+    duration::{self, Unit, serde_seconds},
+    error::{Error, Result},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{fmt, path::PathBuf, time::Duration};
+
+/// A text that is never printed.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself; the caller keeps it out of messages.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+impl From<&str> for Secret {
+    fn from(s: &str) -> Self {
+        Self(s.to_owned())
+    }
+}
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str("***")
+    }
+}
+
+/// How waiting grows between tries: exponential, jittered, capped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Backoff {
+    /// The first wait. Default 0.1 s.
+    #[serde(with = "serde_seconds")]
+    pub initial: Duration,
+    /// The longest wait. Default 8 s.
+    #[serde(with = "serde_seconds")]
+    pub max: Duration,
+    /// What each wait is multiplied by for the next. Default 2.
+    pub factor: f64,
+    /// The share of a wait that is random, 0 to 1. Default 0.2: a wait of 1 s lasts 0.8 to 1.2 s.
+    pub jitter: f64,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { initial: Duration::from_millis(100), max: Duration::from_secs(8), factor: 2.0, jitter: 0.2 }
+    }
+}
+
+impl Backoff {
+    /// The wait before try number `attempt` (from 0), with `random` in 0..1 deciding the jitter.
+    pub fn delay(&self, attempt: u32, random: f64) -> Duration {
+        let exponent = i32::try_from(attempt).unwrap_or(i32::MAX);
+        let base = (self.initial.as_secs_f64() * self.factor.powi(exponent)).min(self.max.as_secs_f64());
+        let jittered = base * (1.0 + self.jitter * (2.0 * random - 1.0));
+        Duration::from_secs_f64(jittered.clamp(0.0, self.max.as_secs_f64().max(0.0)))
+    }
+    fn check(&self, name: &str) -> Result<()> {
+        if !(self.factor.is_finite() && self.factor >= 1.0) {
+            return Err(Error::config(format!("{name}.factor is {}: it must be 1 or more", self.factor)));
+        }
+        if !(0.0..=1.0).contains(&self.jitter) {
+            return Err(Error::config(format!("{name}.jitter is {}: it must be between 0 and 1", self.jitter)));
+        }
+        if self.initial > self.max {
+            return Err(Error::config(format!("{name}.initial is longer than {name}.max")));
+        }
+        Ok(())
+    }
+}
+
+/// TLS files, in PEM.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// The authority to trust besides the system's.
+    pub ca: Option<PathBuf>,
+    /// The client's certificate; needs `key`.
+    pub cert: Option<PathBuf>,
+    /// The client's private key; needs `cert`.
+    pub key: Option<PathBuf>,
+}
+
+/// Settings of a connection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Addresses, comma-separated: `nats://`, `tls://`, or `local://DIR`. Environment: `NATS_SERVER_URL`, else
+    /// `MQ_NAME_SERVER`. Default `nats://127.0.0.1:4222`.
+    pub servers: String,
+    /// Connection name shown by the server. Default `nats-eventbus`.
+    pub name: String,
+    /// Whether messages are stored and acked. Environment: `NATS_USE_JETSTREAM`. Default false; true for `local://`.
+    pub jetstream: bool,
+    /// User name; needs `password`. Environment: `NATS_USERNAME`.
+    pub user: Option<String>,
+    /// Password; needs `user`. Environment: `NATS_PASSWORD`.
+    pub password: Option<Secret>,
+    /// Token. Environment: `NATS_TOKEN`.
+    pub token: Option<Secret>,
+    /// NKey seed, or the path of a file that holds it. Environment: `NATS_NKEY_SEED`.
+    pub nkey: Option<Secret>,
+    /// User JWT; needs `nkey`. Environment: `NATS_JWT_TOKEN`.
+    pub jwt: Option<Secret>,
+    /// Path of a credentials file (JWT and seed), read again on every reconnect.
+    pub credentials: Option<PathBuf>,
+    /// Certificates; given at all, TLS is required of every server.
+    pub tls: Option<Tls>,
+    /// Waiting between reconnects, which go on for ever.
+    pub reconnect: Backoff,
+    /// How long one connection attempt may take. Default 2 s.
+    #[serde(with = "serde_seconds")]
+    pub connect_timeout: Duration,
+    /// Whether `connect` waits in the background for a first server instead of failing. Default false.
+    pub retry_on_initial_connect: bool,
+    /// How often the server is asked for a sign of life. Default 10 s.
+    #[serde(with = "serde_seconds")]
+    pub ping_interval: Duration,
+    /// Whether missing streams are declared. Default true.
+    pub declare: bool,
+    /// Replicas of streams declared here. Environment: `NATS_STREAM_REPLICAS`. Default 1.
+    pub replicas: usize,
+    /// How long an administrative call (stream and consumer look-up) may take. Default 5 s.
+    #[serde(with = "serde_seconds")]
+    pub api_timeout: Duration,
+    /// How long closing may wait for unsettled sends and running handlers. Default 30 s.
+    #[serde(with = "serde_seconds")]
+    pub drain_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            servers: "nats://127.0.0.1:4222".into(),
+            name: "nats-eventbus".into(),
+            jetstream: false,
+            user: None,
+            password: None,
+            token: None,
+            nkey: None,
+            jwt: None,
+            credentials: None,
+            tls: None,
+            reconnect: Backoff::default(),
+            connect_timeout: Duration::from_secs(2),
+            retry_on_initial_connect: false,
+            ping_interval: Duration::from_secs(10),
+            declare: true,
+            replicas: 1,
+            api_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+const CREDENTIAL_FIELDS: [&str; 6] = ["user", "password", "token", "nkey", "jwt", "credentials"];
+
+impl Config {
+    /// Explicit settings over the environment over the defaults.
+    ///
+    /// `explicit` is what the caller gave, under the names of the fields; `env` looks a variable up.
+    ///
+    /// # Errors
+    /// `Config`, naming the setting that is unknown, malformed, half-given or contradictory.
+    pub fn load(explicit: serde_json::Value, env: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut given = object(explicit)?;
+        let env = |name: &str| env(name).filter(|v| !v.is_empty());
+        let set = |map: &mut serde_json::Map<_, _>, field: &str, value: Option<String>| {
+            if let (Some(value), false) = (value, map.contains_key(field)) {
+                map.insert(field.to_owned(), value.into());
+            }
+        };
+        if let Some(kind) = env("COZE_MQ_TYPE").filter(|k| k != "nats") {
+            return Err(Error::config(format!(
+                "COZE_MQ_TYPE is {kind:?}, and this bus speaks only \"nats\": set it to \"nats\" or unset it"
+            )));
+        }
+        set(&mut given, "servers", env("NATS_SERVER_URL").or_else(|| env("MQ_NAME_SERVER")));
+        // Credentials are taken from one place only, so that a leftover variable never mixes with explicit ones.
+        let in_url = given.get("servers").and_then(|s| s.as_str()).is_some_and(|s| s.contains('@'));
+        if !in_url && !CREDENTIAL_FIELDS.iter().any(|f| given.contains_key(*f)) {
+            environment_credentials(&env, &mut given);
+        }
+        if let (Some(text), false) = (env("NATS_USE_JETSTREAM"), given.contains_key("jetstream")) {
+            let on = match text.to_ascii_lowercase().as_str() {
+                "true" | "1" | "yes" | "on" => true,
+                "false" | "0" | "no" | "off" => false,
+                _ => return Err(Error::config(format!("NATS_USE_JETSTREAM is {text:?}: set it to true or false"))),
+            };
+            given.insert("jetstream".into(), on.into());
+        }
+        if let (Some(text), false) = (env("NATS_STREAM_REPLICAS"), given.contains_key("replicas")) {
+            let n: usize = text.parse().map_err(|_| {
+                Error::config(format!("NATS_STREAM_REPLICAS is {text:?}: set it to a number from 1 to 5"))
+            })?;
+            given.insert("replicas".into(), n.into());
+        }
+        let local = given.get("servers").and_then(|s| s.as_str()).is_some_and(|s| s.starts_with("local://"));
+        if local && !given.contains_key("jetstream") {
+            given.insert("jetstream".into(), true.into());
+        }
+        let config: Self = decode(given)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        let half = |a: bool, b: bool, have: &str, need: &str| match (a, b) {
+            (true, false) => Err(Error::config(format!("{have} is given without {need}: give both"))),
+            _ => Ok(()),
+        };
+        half(self.user.is_some(), self.password.is_some(), "user (NATS_USERNAME)", "password (NATS_PASSWORD)")?;
+        half(self.password.is_some(), self.user.is_some(), "password (NATS_PASSWORD)", "user (NATS_USERNAME)")?;
+        half(self.jwt.is_some(), self.nkey.is_some(), "jwt (NATS_JWT_TOKEN)", "nkey (NATS_NKEY_SEED)")?;
+        let ways: Vec<&str> = [
+            ("credentials", self.credentials.is_some()),
+            ("nkey", self.nkey.is_some()),
+            ("user and password", self.user.is_some()),
+            ("token", self.token.is_some()),
+        ]
+        .iter()
+        .filter_map(|(name, on)| on.then_some(*name))
+        .collect();
+        if ways.len() > 1 {
+            return Err(Error::config(format!("{} are both given: keep one way to sign in", ways.join(" and "))));
+        }
+        if let Some(tls) = &self.tls {
+            half(tls.cert.is_some(), tls.key.is_some(), "tls.cert", "tls.key")?;
+            half(tls.key.is_some(), tls.cert.is_some(), "tls.key", "tls.cert")?;
+        }
+        if !(1..=5).contains(&self.replicas) {
+            return Err(Error::config(format!("replicas is {}: a stream has 1 to 5", self.replicas)));
+        }
+        for (name, d) in [("connect_timeout", self.connect_timeout), ("ping_interval", self.ping_interval)] {
+            if d.is_zero() {
+                return Err(Error::config(format!("{name} is 0: give a time above 0")));
+            }
+        }
+        self.reconnect.check("reconnect")
+    }
+}
+
+/// The platform's precedence: JWT and seed (or seed alone), else user and password, else token.
+fn environment_credentials(env: &impl Fn(&str) -> Option<String>, given: &mut serde_json::Map<String, serde_json::Value>) {
+    let mut put = |pairs: &[(&str, &str)]| {
+        let found: Vec<_> = pairs.iter().filter_map(|(f, v)| Some((*f, env(v)?))).collect();
+        let any = !found.is_empty();
+        given.extend(found.into_iter().map(|(f, v)| (f.to_owned(), v.into())));
+        any
+    };
+    let _ = put(&[("jwt", "NATS_JWT_TOKEN"), ("nkey", "NATS_NKEY_SEED")])
+        || put(&[("user", "NATS_USERNAME"), ("password", "NATS_PASSWORD")])
+        || put(&[("token", "NATS_TOKEN")]);
+}
+
+/// Settings of a producer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProducerConfig {
+    /// Sends that may be unsettled at once. Default 1000.
+    pub max_in_flight: usize,
+    /// How long a send may take until its outcome, retries included. Default 30 s.
+    #[serde(with = "serde_seconds")]
+    pub delivery_timeout: Duration,
+    /// How long an ack is waited for before the message is sent again with the same id. Default 5 s.
+    #[serde(with = "serde_seconds")]
+    pub ack_timeout: Duration,
+    /// Whether messages carry an id so that a retry never stores twice. Default true.
+    pub dedupe: bool,
+    /// Whether a missing stream is declared. Default: the connection's setting.
+    pub declare: Option<bool>,
+}
+
+impl Default for ProducerConfig {
+    fn default() -> Self {
+        Self {
+            max_in_flight: 1000,
+            delivery_timeout: Duration::from_secs(30),
+            ack_timeout: Duration::from_secs(5),
+            dedupe: true,
+            declare: None,
+        }
+    }
+}
+
+impl ProducerConfig {
+    /// Checks what does not need a server.
+    pub fn check(&self) -> Result<()> {
+        if !(1..=1_000_000).contains(&self.max_in_flight) {
+            return Err(Error::config(format!("max_in_flight is {}: give 1 to 1000000", self.max_in_flight)));
+        }
+        if self.delivery_timeout.is_zero() || self.ack_timeout.is_zero() {
+            return Err(Error::config("delivery_timeout and ack_timeout must be above 0"));
+        }
+        Ok(())
+    }
+}
+
+/// Settings of a consumer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConsumerConfig {
+    /// The workers that share the messages: durable (JetStream) or queue group (core).
+    pub group: String,
+    /// Messages asked for in advance, never above the durable's max ack pending. Default 256.
+    pub prefetch: usize,
+    /// Whether a missing stream is declared. Default: the connection's setting.
+    pub declare: Option<bool>,
+    /// How long a message is kept from redelivery while it is buffered or handled. Default 10 min.
+    #[serde(with = "serde_seconds")]
+    pub max_processing: Duration,
+    /// Core mode: messages buffered before new ones are dropped and counted. Default 65536.
+    pub pending_limit: usize,
+}
+
+impl Default for ConsumerConfig {
+    fn default() -> Self {
+        Self {
+            group: String::new(),
+            prefetch: 256,
+            declare: None,
+            max_processing: Duration::from_secs(600),
+            pending_limit: 65_536,
+        }
+    }
+}
+
+impl ConsumerConfig {
+    /// Checks what does not need a server.
+    pub fn check(&self) -> Result<()> {
+        crate::topic::check_group(&self.group)?;
+        if !(1..=100_000).contains(&self.prefetch) {
+            return Err(Error::config(format!("prefetch is {}: give 1 to 100000", self.prefetch)));
+        }
+        if self.pending_limit == 0 {
+            return Err(Error::config("pending_limit is 0: give 1 or more"));
+        }
+        Ok(())
+    }
+}
+
+type Object = serde_json::Map<String, serde_json::Value>;
+
+fn object(value: serde_json::Value) -> Result<Object> {
+    match value {
+        // null is what hosts send for "not given".
+        serde_json::Value::Object(map) => Ok(map.into_iter().filter(|(_, v)| !v.is_null()).collect()),
+        serde_json::Value::Null => Ok(Object::new()),
+        _ => Err(Error::config("settings are given by name")),
+    }
+}
+
+fn decode<T: DeserializeOwned>(map: Object) -> Result<T> {
+    // Field by field first, so that the message names the setting; serde alone names only unknown ones.
+    for (name, value) in &map {
+        let one = Object::from_iter([(name.clone(), value.clone())]);
+        serde_json::from_value::<T>(one.into()).map_err(|e| Error::config(format!("setting {name}: {e}")))?;
+    }
+    serde_json::from_value(map.into()).map_err(|e| Error::config(e.to_string()))
+}
+
+/// Reads settings given by a host language under their names, absent or null meaning the default.
+pub fn settings<T: DeserializeOwned>(value: serde_json::Value) -> Result<T> {
+    decode(object(value)?)
+}
+
+/// The settings that are times, wherever they appear: numbers of theirs are in the host's unit.
+const TIMES: [&str; 11] = [
+    "initial",
+    "max",
+    "connect_timeout",
+    "ping_interval",
+    "api_timeout",
+    "drain_timeout",
+    "delivery_timeout",
+    "ack_timeout",
+    "max_processing",
+    "timeout",
+    "delay",
+];
+
+/// Translates a host's settings to ours: camelCase to snake_case, numbers of times to seconds.
+pub fn from_host(value: serde_json::Value, unit: Unit) -> Result<serde_json::Value> {
+    use serde_json::Value;
+    let Value::Object(map) = value else { return Ok(value) };
+    let mut out = Object::new();
+    for (name, value) in map {
+        let name = if unit == Unit::Milliseconds { snake_case(&name) } else { name };
+        let value = match value {
+            Value::Number(n) if TIMES.contains(&name.as_str()) => {
+                let d = duration::from_number(n.as_f64().unwrap_or(f64::NAN), unit)
+                    .map_err(|e| Error::config(format!("setting {name}: {e}")))?;
+                d.as_secs_f64().into()
+            }
+            Value::Object(_) => from_host(value, unit)?,
+            other => other,
+        };
+        out.insert(name, value);
+    }
+    Ok(out.into())
+}
+
+fn snake_case(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 4);
+    for c in name.chars() {
+        if c.is_ascii_uppercase() {
+            out.push('_');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,232 @@
+//! What goes out and what comes in: bodies, headers, acks, deliveries, and what the ack subject tells.
+
+use crate::error::{Error, ErrorKind, Result};
+use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject};
+use bytes::Bytes;
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+/// The header that carries a message's key.
+pub const KEY_HEADER: &str = "Sharding-Key";
+/// The header that carries a message's id.
+pub const ID_HEADER: &str = "Nats-Msg-Id";
+/// The header that limits a message's life.
+const TTL_HEADER: &str = "Nats-TTL";
+
+/// The server's word that a message is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PubAck {
+    /// The stream it is stored in.
+    pub stream: Arc<str>,
+    /// Its sequence there.
+    pub sequence: u64,
+    /// Whether it was already stored under the same id.
+    pub duplicate: bool,
+}
+
+/// What may go with a body.
+#[derive(Clone, Debug, Default)]
+pub struct SendOptions {
+    /// Orders messages: those of one key are stored in the order sent.
+    pub key: Option<String>,
+    /// Deduplicates messages; generated when absent.
+    pub id: Option<String>,
+    /// Further headers.
+    pub headers: Vec<(String, String)>,
+    /// How long the stream keeps the message (server 2.11, stream must allow it).
+    pub ttl: Option<Duration>,
+}
+
+/// Headers checked once, shared by every attempt to send.
+pub(crate) type Headers = Arc<[(HeaderName, HeaderValue)]>;
+
+fn bad_header(name: &str, why: &str) -> Error {
+    Error::new(ErrorKind::InvalidHeader, format!("header {name:?} {why}"))
+}
+
+fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
+        return Err(bad_header(name, "has no usable name: use printable ASCII without ':' or blanks"));
+    }
+    if value.bytes().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+        return Err(bad_header(name, "has a line break or NUL in its value, which a header may not"));
+    }
+    Ok((
+        HeaderName::from_str(name).map_err(|_| bad_header(name, "has a name that cannot be sent"))?,
+        HeaderValue::from_str(value).map_err(|_| bad_header(name, "has a value that cannot be sent"))?,
+    ))
+}
+
+/// Checks the caller's headers; ids and keys have settings of their own.
+pub(crate) fn checked_headers(options: &SendOptions) -> Result<Option<Headers>> {
+    let plain = options.headers.is_empty() && options.key.is_none() && options.ttl.is_none() && options.id.is_none();
+    if plain {
+        return Ok(None);
+    }
+    let mut out = Vec::with_capacity(options.headers.len() + 2);
+    for (name, value) in &options.headers {
+        if [KEY_HEADER, ID_HEADER].iter().any(|h| name.eq_ignore_ascii_case(h)) {
+            return Err(bad_header(name, "is set by the key and id arguments: give it there"));
+        }
+        out.push(header(name, value)?);
+    }
+    if let Some(key) = &options.key {
+        if key.is_empty() {
+            return Err(bad_header(KEY_HEADER, "is empty: give a key, or none"));
+        }
+        out.push(header(KEY_HEADER, key)?);
+    }
+    if let Some(id) = &options.id {
+        if id.is_empty() {
+            return Err(bad_header(ID_HEADER, "is empty: give an id, or none to have one made"));
+        }
+        out.push(header(ID_HEADER, id)?);
+    }
+    if let Some(ttl) = options.ttl {
+        if ttl < Duration::from_secs(1) {
+            return Err(bad_header(TTL_HEADER, "is below one second, the least a server keeps a message"));
+        }
+        out.push(header(TTL_HEADER, &format!("{}s", ttl.as_secs()))?);
+    }
+    Ok(Some(out.into()))
+}
+
+/// The bytes headers take on the wire.
+pub(crate) fn headers_len(headers: Option<&Headers>, extra_id: Option<&str>) -> usize {
+    let one = |name: &str, value: &str| name.len() + value.len() + 4;
+    let sum: usize = headers.iter().flat_map(|h| h.iter()).map(|(n, v)| one(n.as_ref(), v.as_str())).sum();
+    let sum = sum + extra_id.map_or(0, |id| one(ID_HEADER, id));
+    if sum == 0 { 0 } else { sum + "NATS/1.0\r\n\r\n".len() }
+}
+
+/// A message received, on its way to its handler.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// What it is settled by; 0 where there is nothing to settle.
+    pub token: u64,
+    /// The topic it was sent to.
+    pub topic: Subject,
+    /// The body.
+    pub body: Bytes,
+    /// Its headers.
+    pub headers: Option<HeaderMap>,
+    /// Where an answer goes: the asker's inbox, or the ack subject.
+    pub reply: Option<Subject>,
+    /// What JetStream says of it.
+    pub meta: Option<Meta>,
+}
+
+impl Delivery {
+    pub(crate) fn new(m: async_nats::Message) -> Self {
+        Self { token: 0, topic: m.subject, body: m.payload, headers: m.headers, reply: m.reply, meta: None }
+    }
+    /// The first value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.as_ref()?.get(name).map(HeaderValue::as_str)
+    }
+    /// The key: `Sharding-Key`, else the platform's `Nats-Msg-Id` without its `-<index>`.
+    pub fn key(&self) -> Option<&str> {
+        self.header(KEY_HEADER).or_else(|| {
+            let (key, index) = self.header(ID_HEADER)?.rsplit_once('-')?;
+            let numbered = !key.is_empty() && !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit());
+            numbered.then_some(key)
+        })
+    }
+    /// The message id.
+    pub fn id(&self) -> Option<&str> {
+        self.header(ID_HEADER)
+    }
+    /// The server's delivery count, from 1; 1 in core mode.
+    pub fn attempt(&self) -> u64 {
+        self.meta.as_ref().map_or(1, |m| m.attempt)
+    }
+}
+
+/// What the ack subject says about a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// Stream sequence.
+    pub sequence: u64,
+    /// Delivery count, from 1.
+    pub attempt: u64,
+    /// When it was stored: Unix time in nanoseconds.
+    pub timestamp_ns: i64,
+    /// Messages still to come for this group.
+    pub pending: u64,
+}
+
+impl Meta {
+    /// Reads `$JS.ACK.…` of servers with and without a domain; `None` when it is something else.
+    pub fn parse(subject: &str) -> Option<Self> {
+        let rest = subject.strip_prefix("$JS.ACK.")?;
+        let mut tokens = [""; 10];
+        let mut n = 0;
+        for token in rest.split('.') {
+            if n < tokens.len() {
+                tokens[n] = token;
+            }
+            n += 1;
+        }
+        let at = match n {
+            7 => 2,
+            9.. => 4,
+            _ => return None,
+        };
+        let field = |i: usize| tokens.get(at + i)?.parse::<u64>().ok();
+        Some(Self {
+            attempt: field(0)?,
+            sequence: field(1)?,
+            timestamp_ns: i64::try_from(field(3)?).ok()?,
+            pending: field(4)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ack_subjects_of_both_forms() {
+        let want = Meta { attempt: 3, sequence: 42, timestamp_ns: 1_700_000_000_000_000_000, pending: 9 };
+        for subject in [
+            "$JS.ACK.S.C.3.42.7.1700000000000000000.9",
+            "$JS.ACK._.hash.S.C.3.42.7.1700000000000000000.9",
+            "$JS.ACK.hub.hash.S.C.3.42.7.1700000000000000000.9.rnd",
+        ] {
+            assert_eq!(Meta::parse(subject), Some(want.clone()), "{subject}");
+        }
+        for bad in ["", "$JS.ACK", "$JS.ACK.S.C.x.42.7.17.9", "_INBOX.a.b", "$JS.ACK.S.C.3.42"] {
+            assert_eq!(Meta::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn headers_are_checked() {
+        let with = |name: &str, value: &str| SendOptions {
+            headers: vec![(name.into(), value.into())],
+            ..SendOptions::default()
+        };
+        for (name, value) in [("", "v"), ("a:b", "v"), ("a b", "v"), ("a", "v\r\nX: y"), ("a", "\0"), ("Nats-Msg-Id", "1")]
+        {
+            assert_eq!(checked_headers(&with(name, value)).unwrap_err().kind(), ErrorKind::InvalidHeader, "{name:?}");
+        }
+        assert!(checked_headers(&with("tenant", "中文 t1")).unwrap().is_some());
+        assert!(checked_headers(&SendOptions::default()).unwrap().is_none());
+    }
+
+    #[test]
+    fn keys_of_both_kinds() {
+        let with = |name: &str, value: &str| {
+            let headers = HeaderMap::from_iter([(
+                HeaderName::from_str(name).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            )]);
+            let (topic, body) = (Subject::from_static("t"), Bytes::new());
+            Delivery { token: 0, topic, body, headers: Some(headers), reply: None, meta: None }
+        };
+        assert_eq!(with("Sharding-Key", "doc-7").key(), Some("doc-7"));
+        assert_eq!(with("Nats-Msg-Id", "doc-7-0").key(), Some("doc-7"));
+        assert_eq!(with("Nats-Msg-Id", "generated").key(), None);
+        assert_eq!(with("Nats-Msg-Id", "a-b").key(), None);
+    }
+}

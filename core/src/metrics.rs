@@ -1,0 +1,57 @@
+//! What the bus counts. Owns plain counters; never decides anything by them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        #[derive(Debug, Default)]
+        pub(crate) struct Metrics { $(pub(crate) $name: Counter,)* }
+        /// What the bus has counted since it was opened.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+        #[non_exhaustive]
+        pub struct MetricsSnapshot { $($(#[$doc])* pub $name: u64,)* }
+        impl Metrics {
+            pub(crate) fn snapshot(&self) -> MetricsSnapshot {
+                MetricsSnapshot { $($name: self.$name.get(),)* }
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Sends that were accepted.
+    sent,
+    /// Sends the server confirmed as stored (JetStream), or that were handed to a live connection (core).
+    acked,
+    /// Of these, sends that were already stored under the same id.
+    duplicates,
+    /// Sends that are not stored and never will be.
+    rejected,
+    /// Sends whose outcome is unknown.
+    unknown,
+    /// Attempts beyond the first.
+    retried,
+    /// Messages received.
+    received,
+    /// Of these, messages delivered before.
+    redelivered,
+    /// Messages settled: acked, naked or terminated.
+    settled,
+    /// Core messages dropped because a consumer was too slow.
+    slow_consumer,
+    /// Connections made again after a loss.
+    reconnects,
+}

@@ -1,0 +1,157 @@
+//! Topics: built from tokens, checked, and the stream names the platform derives from them.
+//!
+//! Owns every rule about what a topic, token, group or stream name may look like. Does no I/O.
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The longest topic we send; servers cut control lines at 4 KiB by default.
+pub const MAX_TOPIC: usize = 1024;
+
+fn bad(message: String) -> Error {
+    Error::new(ErrorKind::InvalidTopic, message)
+}
+
+fn is_forbidden(c: char) -> bool {
+    c.is_whitespace() || c.is_control()
+}
+
+/// Builds a topic from tokens, such as `["coze", "workflow", "42", "done"]` → `coze.workflow.42.done`.
+///
+/// # Errors
+/// `InvalidTopic` when a token is empty or holds `.`, `*`, `>`, white space or control characters:
+/// such tokens are refused, never escaped, so that untrusted parts cannot widen a topic.
+pub fn topic<S: AsRef<str>>(tokens: &[S]) -> Result<String> {
+    if tokens.is_empty() {
+        return Err(bad("a topic needs at least one token".into()));
+    }
+    for (i, token) in tokens.iter().enumerate() {
+        let token = token.as_ref();
+        if token.is_empty() {
+            return Err(bad(format!("token {} of the topic is empty: give it a value", i + 1)));
+        }
+        if let Some(c) = token.chars().find(|c| matches!(c, '.' | '*' | '>') || is_forbidden(*c)) {
+            return Err(bad(format!("token {} of the topic, {token:?}, holds {c:?}, which a token may not", i + 1)));
+        }
+    }
+    let joined = tokens.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(".");
+    check_publish(&joined)?;
+    Ok(joined)
+}
+
+/// Checks a topic that is to be published to.
+pub fn check_publish(topic: &str) -> Result<()> {
+    check_shape(topic)?;
+    if let Some(token) = topic.split('.').find(|t| *t == "*" || *t == ">") {
+        return Err(bad(format!(
+            "the wildcard {token:?} cannot be published to: name one topic (wildcards are for consumers)"
+        ))
+        .topic(topic));
+    }
+    if topic.starts_with('$') || topic == "_INBOX" || topic.starts_with("_INBOX.") {
+        return Err(bad("topics under $ and _INBOX belong to the server: choose another root".into()).topic(topic));
+    }
+    Ok(())
+}
+
+/// Checks a topic that is to be consumed from: wildcards may stand for whole tokens, `>` last.
+pub fn check_subscribe(topic: &str) -> Result<()> {
+    check_shape(topic)?;
+    let tokens: Vec<&str> = topic.split('.').collect();
+    let last = tokens.len() - 1;
+    if tokens.iter().enumerate().any(|(i, t)| *t == ">" && i != last) {
+        return Err(bad("the wildcard '>' may only be the last token".into()).topic(topic));
+    }
+    Ok(())
+}
+
+fn check_shape(topic: &str) -> Result<()> {
+    if topic.is_empty() {
+        return Err(bad("the topic is empty: name one, such as \"coze.workflow.42.done\"".into()));
+    }
+    if topic.len() > MAX_TOPIC {
+        let (n, start) = (topic.len(), topic.chars().take(40).collect::<String>());
+        return Err(bad(format!("the topic {start:?}… has {n} bytes; the limit is {MAX_TOPIC}")));
+    }
+    if let Some(c) = topic.chars().find(|c| is_forbidden(*c)) {
+        return Err(bad(format!("a topic may not hold {c:?}: no white space or control characters")).topic(topic));
+    }
+    if topic.split('.').any(str::is_empty) {
+        return Err(bad("a topic may not start or end with '.', nor hold '..'".into()).topic(topic));
+    }
+    Ok(())
+}
+
+/// Checks a group name: it becomes a durable's name, so it is one token without path characters.
+pub fn check_group(group: &str) -> Result<()> {
+    if group.is_empty() {
+        return Err(Error::config("the group is empty: name the workers that share the messages, such as \"indexer\""));
+    }
+    if group.len() > 255 {
+        return Err(Error::config(format!("the group name has {} bytes; the limit is 255", group.len())));
+    }
+    match group.chars().find(|c| matches!(c, '.' | '*' | '>' | '/' | '\\') || is_forbidden(*c)) {
+        Some(c) => Err(Error::config(format!("the group {group:?} holds {c:?}, which a group name may not"))),
+        None => Ok(()),
+    }
+}
+
+/// The stream name the platform gives a topic: every `.` becomes `_`, then `_STREAM`.
+pub fn stream_name(topic: &str) -> String {
+    format!("{}_STREAM", topic.replace('.', "_"))
+}
+
+/// Whether a subject with wildcards covers another one (which may have wildcards of its own).
+pub fn covers(filter: &str, topic: &str) -> bool {
+    let (mut f, mut t) = (filter.split('.'), topic.split('.'));
+    loop {
+        match (f.next(), t.next()) {
+            (Some(">"), Some(_)) | (None, None) => return true,
+            (Some("*"), Some(x)) if x != ">" => {}
+            (Some(a), Some(b)) if a == b => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_become_a_topic() {
+        assert_eq!(topic(&["coze", "workflow", "42", "done"]).unwrap(), "coze.workflow.42.done");
+        for bad in ["", "a.b", "*", ">", "a b", "a\r\n", "\u{0}", "\u{2003}"] {
+            assert_eq!(topic(&["coze", bad]).unwrap_err().kind(), ErrorKind::InvalidTopic, "{bad:?}");
+        }
+        assert!(topic(&["$JS", "API"]).is_err());
+        assert!(topic(&["_INBOX", "x"]).is_err());
+        assert!(topic::<&str>(&[]).is_err());
+    }
+
+    #[test]
+    fn publish_topics() {
+        for bad in ["", ".a", "a.", "a..b", "a.*", ">", "a b", "a\r\nPUB x", "$SYS.x", "_INBOX.x"] {
+            assert!(check_publish(bad).is_err(), "{bad:?}");
+        }
+        assert!(check_publish(&"x".repeat(MAX_TOPIC + 1)).is_err());
+        check_publish("opencoze_knowledge").unwrap();
+        check_publish("中文.主题").unwrap();
+    }
+
+    #[test]
+    fn coverage() {
+        for (filter, topic, yes) in [
+            ("a.b", "a.b", true),
+            ("a.*", "a.b", true),
+            ("a.>", "a.b.c", true),
+            ("a.>", "a", false),
+            ("a.*", "a.>", false),
+            ("a.>", "a.>", true),
+            ("a.*.c", "a.b.d", false),
+            ("a.>", "a.*", true),
+        ] {
+            assert_eq!(covers(filter, topic), yes, "{filter} {topic}");
+        }
+        assert_eq!(stream_name("coze.workflow.42.done"), "coze_workflow_42_done_STREAM");
+    }
+}
