@@ -72,7 +72,10 @@ impl Backoff {
             return Err(Error::config(format!("{name}.factor is {}: it must be 1 or more", self.factor)));
         }
         if !(0.0..=1.0).contains(&self.jitter) {
-            return Err(Error::config(format!("{name}.jitter is {}: it must be between 0 and 1", self.jitter)));
+            return Err(Error::config(format!(
+                "{name}.jitter is {}: it must be between 0 and 1",
+                self.jitter
+            )));
         }
         if self.initial > self.max {
             return Err(Error::config(format!("{name}.initial is longer than {name}.max")));
@@ -197,7 +200,11 @@ impl Config {
             let on = match text.to_ascii_lowercase().as_str() {
                 "true" | "1" | "yes" | "on" => true,
                 "false" | "0" | "no" | "off" => false,
-                _ => return Err(Error::config(format!("NATS_USE_JETSTREAM is {text:?}: set it to true or false"))),
+                _ => {
+                    return Err(Error::config(format!(
+                        "NATS_USE_JETSTREAM is {text:?}: set it to true or false"
+                    )));
+                }
             };
             given.insert("jetstream".into(), on.into());
         }
@@ -221,8 +228,18 @@ impl Config {
             (true, false) => Err(Error::config(format!("{have} is given without {need}: give both"))),
             _ => Ok(()),
         };
-        half(self.user.is_some(), self.password.is_some(), "user (NATS_USERNAME)", "password (NATS_PASSWORD)")?;
-        half(self.password.is_some(), self.user.is_some(), "password (NATS_PASSWORD)", "user (NATS_USERNAME)")?;
+        half(
+            self.user.is_some(),
+            self.password.is_some(),
+            "user (NATS_USERNAME)",
+            "password (NATS_PASSWORD)",
+        )?;
+        half(
+            self.password.is_some(),
+            self.user.is_some(),
+            "password (NATS_PASSWORD)",
+            "user (NATS_USERNAME)",
+        )?;
         half(self.jwt.is_some(), self.nkey.is_some(), "jwt (NATS_JWT_TOKEN)", "nkey (NATS_NKEY_SEED)")?;
         let ways: Vec<&str> = [
             ("credentials", self.credentials.is_some()),
@@ -234,7 +251,10 @@ impl Config {
         .filter_map(|(name, on)| on.then_some(*name))
         .collect();
         if ways.len() > 1 {
-            return Err(Error::config(format!("{} are both given: keep one way to sign in", ways.join(" and "))));
+            return Err(Error::config(format!(
+                "{} are both given: keep one way to sign in",
+                ways.join(" and ")
+            )));
         }
         if let Some(tls) = &self.tls {
             half(tls.cert.is_some(), tls.key.is_some(), "tls.cert", "tls.key")?;
@@ -253,7 +273,10 @@ impl Config {
 }
 
 /// The platform's precedence: JWT and seed (or seed alone), else user and password, else token.
-fn environment_credentials(env: &impl Fn(&str) -> Option<String>, given: &mut serde_json::Map<String, serde_json::Value>) {
+fn environment_credentials(
+    env: &impl Fn(&str) -> Option<String>,
+    given: &mut serde_json::Map<String, serde_json::Value>,
+) {
     let mut put = |pairs: &[(&str, &str)]| {
         let found: Vec<_> = pairs.iter().filter_map(|(f, v)| Some((*f, env(v)?))).collect();
         let any = !found.is_empty();

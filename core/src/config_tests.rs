@@ -8,7 +8,8 @@ fn load(explicit: serde_json::Value, env: &[(&str, &str)]) -> Result<Config> {
 #[test]
 fn explicit_beats_environment_beats_default() {
     assert_eq!(load(json!({}), &[]).unwrap(), Config::default());
-    let env = [("NATS_SERVER_URL", "nats://env:1"), ("MQ_NAME_SERVER", "mq:2"), ("NATS_USE_JETSTREAM", "true")];
+    let env =
+        [("NATS_SERVER_URL", "nats://env:1"), ("MQ_NAME_SERVER", "mq:2"), ("NATS_USE_JETSTREAM", "true")];
     assert_eq!(load(json!({}), &env).unwrap().servers, "nats://env:1");
     assert!(load(json!({}), &env).unwrap().jetstream);
     let explicit = load(json!({"servers": "nats://x:3", "jetstream": false}), &env).unwrap();
@@ -67,8 +68,15 @@ fn secrets_are_never_printed() {
 
 #[test]
 fn node_settings_are_translated() {
-    let v = from_host(json!({"connectTimeout": 250, "reconnect": {"initial": 100, "max": "3s"}, "pendingLimit": 5}), Unit::Milliseconds).unwrap();
-    assert_eq!(v, json!({"connect_timeout": 0.25, "reconnect": {"initial": 0.1, "max": "3s"}, "pending_limit": 5}));
+    let v = from_host(
+        json!({"connectTimeout": 250, "reconnect": {"initial": 100, "max": "3s"}, "pendingLimit": 5}),
+        Unit::Milliseconds,
+    )
+    .unwrap();
+    assert_eq!(
+        v,
+        json!({"connect_timeout": 0.25, "reconnect": {"initial": 0.1, "max": "3s"}, "pending_limit": 5})
+    );
 }
 
 #[test]

@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn times() {
-        for (text, ms) in [("250ms", 250), ("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000), ("1.5", 1500)] {
+        for (text, ms) in [("250ms", 250), ("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000), ("1.5", 1500)]
+        {
             assert_eq!(parse(text).unwrap(), Duration::from_millis(ms), "{text}");
         }
         for bad in ["", "s", "5 parsecs", "-1s", "1e3s", "nan"] {

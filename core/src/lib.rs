@@ -1,1 +1,39 @@
+//! An event bus on NATS: producers and consumers whose every send has one honest outcome.
+//!
+//! A map of the modules:
+//! - [`bus`](Bus): connect, close, and what a bus hands out; `connection`: the client, its state and credentials
+//! - `pipeline`: the one way out and back, with retries and outcomes; `producer`: the handle in front of it
+//! - `consumer`: the pull loop, its buffer, settling; `request`: ask and answer; `stream`: find and declare
+//! - [`mailbox`]: how results reach a host language; `config`, `error`, `topic`, `message`: the nouns
+//! - `local_server`: the embedded `nats-server` behind `local://`
+#![forbid(unsafe_code)]
 
+mod bus;
+mod config;
+mod connection;
+mod consumer;
+pub mod duration;
+mod error;
+mod local_server;
+pub mod mailbox;
+mod message;
+mod metrics;
+mod pipeline;
+mod producer;
+mod request;
+pub mod runtime;
+mod stream;
+mod topic;
+
+pub use bus::{Bus, ServerInfo};
+pub use config::{Backoff, Config, ConsumerConfig, ProducerConfig, Secret, Tls, from_host, settings};
+pub use connection::State;
+pub use consumer::{Consumer, Settle};
+pub use error::{Error, ErrorKind, Result};
+pub use mailbox::{Completion, Mailbox};
+pub use message::{Delivery, ID_HEADER, KEY_HEADER, Meta, PubAck, SendOptions};
+pub use metrics::MetricsSnapshot;
+pub use producer::Producer;
+pub use request::{read_reply, read_reply_body};
+pub use stream::{Stream, StreamInfo};
+pub use topic::{check_publish, check_subscribe, stream_name, topic};

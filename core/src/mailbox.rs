@@ -156,7 +156,11 @@ struct ManyState {
 
 impl Many {
     pub(crate) fn new(n: usize, done: Completion) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(ManyState { results: (0..n).map(|_| None).collect(), left: n, done: Some(done) })))
+        Arc::new(Self(Mutex::new(ManyState {
+            results: (0..n).map(|_| None).collect(),
+            left: n,
+            done: Some(done),
+        })))
     }
     fn set(&self, index: usize, result: Result<Option<PubAck>>) -> Option<(Completion, Body)> {
         let mut s = self.0.lock();

@@ -58,7 +58,8 @@ fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
 
 /// Checks the caller's headers; ids and keys have settings of their own.
 pub(crate) fn checked_headers(options: &SendOptions) -> Result<Option<Headers>> {
-    let plain = options.headers.is_empty() && options.key.is_none() && options.ttl.is_none() && options.id.is_none();
+    let plain =
+        options.headers.is_empty() && options.key.is_none() && options.ttl.is_none() && options.id.is_none();
     if plain {
         return Ok(None);
     }
@@ -206,9 +207,14 @@ mod tests {
             headers: vec![(name.into(), value.into())],
             ..SendOptions::default()
         };
-        for (name, value) in [("", "v"), ("a:b", "v"), ("a b", "v"), ("a", "v\r\nX: y"), ("a", "\0"), ("Nats-Msg-Id", "1")]
+        for (name, value) in
+            [("", "v"), ("a:b", "v"), ("a b", "v"), ("a", "v\r\nX: y"), ("a", "\0"), ("Nats-Msg-Id", "1")]
         {
-            assert_eq!(checked_headers(&with(name, value)).unwrap_err().kind(), ErrorKind::InvalidHeader, "{name:?}");
+            assert_eq!(
+                checked_headers(&with(name, value)).unwrap_err().kind(),
+                ErrorKind::InvalidHeader,
+                "{name:?}"
+            );
         }
         assert!(checked_headers(&with("tenant", "中文 t1")).unwrap().is_some());
         assert!(checked_headers(&SendOptions::default()).unwrap().is_none());

@@ -30,7 +30,10 @@ pub fn topic<S: AsRef<str>>(tokens: &[S]) -> Result<String> {
             return Err(bad(format!("token {} of the topic is empty: give it a value", i + 1)));
         }
         if let Some(c) = token.chars().find(|c| matches!(c, '.' | '*' | '>') || is_forbidden(*c)) {
-            return Err(bad(format!("token {} of the topic, {token:?}, holds {c:?}, which a token may not", i + 1)));
+            return Err(bad(format!(
+                "token {} of the topic, {token:?}, holds {c:?}, which a token may not",
+                i + 1
+            )));
         }
     }
     let joined = tokens.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(".");
@@ -48,7 +51,9 @@ pub fn check_publish(topic: &str) -> Result<()> {
         .topic(topic));
     }
     if topic.starts_with('$') || topic == "_INBOX" || topic.starts_with("_INBOX.") {
-        return Err(bad("topics under $ and _INBOX belong to the server: choose another root".into()).topic(topic));
+        return Err(
+            bad("topics under $ and _INBOX belong to the server: choose another root".into()).topic(topic)
+        );
     }
     Ok(())
 }
@@ -73,7 +78,9 @@ fn check_shape(topic: &str) -> Result<()> {
         return Err(bad(format!("the topic {start:?}… has {n} bytes; the limit is {MAX_TOPIC}")));
     }
     if let Some(c) = topic.chars().find(|c| is_forbidden(*c)) {
-        return Err(bad(format!("a topic may not hold {c:?}: no white space or control characters")).topic(topic));
+        return Err(
+            bad(format!("a topic may not hold {c:?}: no white space or control characters")).topic(topic)
+        );
     }
     if topic.split('.').any(str::is_empty) {
         return Err(bad("a topic may not start or end with '.', nor hold '..'".into()).topic(topic));
@@ -84,7 +91,9 @@ fn check_shape(topic: &str) -> Result<()> {
 /// Checks a group name: it becomes a durable's name, so it is one token without path characters.
 pub fn check_group(group: &str) -> Result<()> {
     if group.is_empty() {
-        return Err(Error::config("the group is empty: name the workers that share the messages, such as \"indexer\""));
+        return Err(Error::config(
+            "the group is empty: name the workers that share the messages, such as \"indexer\"",
+        ));
     }
     if group.len() > 255 {
         return Err(Error::config(format!("the group name has {} bytes; the limit is 255", group.len())));

@@ -5,8 +5,6 @@
 
 mod options;
 
-pub(crate) use options::pool;
-
 use crate::{
     config::Config,
     error::{Error, ErrorKind, Result},
@@ -137,7 +135,10 @@ impl Connection {
             let mut epoch = link.watch();
             let waited = tokio::time::timeout(config.connect_timeout, epoch.wait_for(|e| *e > 0)).await;
             if !matches!(waited, Ok(Ok(_))) {
-                return Err(Error::new(ErrorKind::Connection, "the connection was lost while it was being made"));
+                return Err(Error::new(
+                    ErrorKind::Connection,
+                    "the connection was lost while it was being made",
+                ));
             }
         }
         Ok(Self { client, link })

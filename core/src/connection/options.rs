@@ -23,7 +23,9 @@ struct Address {
 fn parse(text: &str) -> Result<Address> {
     // Secrets may stand in the address, so it is never repeated in the error.
     let shown = text.rsplit('@').next().unwrap_or_default();
-    let bad = |why: &str| Error::config(format!("servers: {shown:?} {why}: write nats://host:4222 or tls://host:4222"));
+    let bad = |why: &str| {
+        Error::config(format!("servers: {shown:?} {why}: write nats://host:4222 or tls://host:4222"))
+    };
     let scheme = text.split_once("://").map_or("nats", |(s, _)| s);
     if !matches!(scheme, "nats" | "tls") {
         return Err(bad("has a scheme that is not supported"));
@@ -44,16 +46,18 @@ fn parse(text: &str) -> Result<Address> {
     Ok(Address { addr, user, tls: scheme == "tls" })
 }
 
-/// The addresses of the pool, without their secrets.
-pub(crate) fn pool(config: &Config) -> Result<Vec<ServerAddr>> {
-    Ok(addresses(config)?.into_iter().map(|a| a.addr).collect())
-}
-
 fn addresses(config: &Config) -> Result<Vec<Address>> {
-    let found: Vec<_> =
-        config.servers.split(',').map(str::trim).filter(|s| !s.is_empty()).map(parse).collect::<Result<_>>()?;
+    let found: Vec<_> = config
+        .servers
+        .split(',')
+        .map(str::trim)
+        .filter(|s| !s.is_empty())
+        .map(parse)
+        .collect::<Result<_>>()?;
     if found.is_empty() {
-        return Err(Error::config("servers is empty: give at least one address, such as nats://127.0.0.1:4222"));
+        return Err(Error::config(
+            "servers is empty: give at least one address, such as nats://127.0.0.1:4222",
+        ));
     }
     Ok(found)
 }
@@ -79,7 +83,9 @@ pub(super) fn build(config: &Config) -> Result<(ConnectOptions, Vec<ServerAddr>)
         .request_timeout(None)
         .skip_subject_validation(true)
         .max_reconnects(None)
-        .reconnect_delay_callback(move |attempts| reconnect_delay(&backoff, attempts, servers, fastrand::f64()));
+        .reconnect_delay_callback(move |attempts| {
+            reconnect_delay(&backoff, attempts, servers, fastrand::f64())
+        });
     if config.retry_on_initial_connect {
         options = options.retry_on_initial_connect();
     }
@@ -102,7 +108,8 @@ pub(super) fn build(config: &Config) -> Result<(ConnectOptions, Vec<ServerAddr>)
 
 /// No wait in the first round through the pool, then the backoff, once per round.
 fn reconnect_delay(backoff: &crate::Backoff, attempts: usize, servers: usize, random: f64) -> Duration {
-    let (round, place) = (attempts.saturating_sub(1) / servers.max(1), attempts.saturating_sub(1) % servers.max(1));
+    let (round, place) =
+        (attempts.saturating_sub(1) / servers.max(1), attempts.saturating_sub(1) % servers.max(1));
     match (round, place) {
         (0, _) => Duration::ZERO,
         (_, 1..) => Duration::from_millis(10),
@@ -144,7 +151,9 @@ impl SignIn {
         let mut in_urls = pool.iter().filter_map(|a| a.user.as_ref());
         let Some(first) = in_urls.next() else { return Ok(explicit) };
         if !matches!(explicit, Self::Nothing) || in_urls.any(|other| other != first) {
-            return Err(Error::config("servers: the addresses hold credentials that differ from the others given"));
+            return Err(Error::config(
+                "servers: the addresses hold credentials that differ from the others given",
+            ));
         }
         Ok(match first {
             (user, Some(password)) => Self::User(user.clone(), password.as_str().into()),
@@ -198,10 +207,12 @@ fn key_pair(seed_or_path: &str) -> std::result::Result<nkeys::KeyPair, String> {
         return Ok(pair);
     }
     // What looks like a mistyped seed is not shown, not even as a path.
-    let text = std::fs::read_to_string(given)
-        .map_err(|_| "nkey (NATS_NKEY_SEED) is neither a valid seed nor the path of a readable file".to_owned())?;
+    let text = std::fs::read_to_string(given).map_err(|_| {
+        "nkey (NATS_NKEY_SEED) is neither a valid seed nor the path of a readable file".to_owned()
+    })?;
     let line = text.lines().map(str::trim).find(|l| l.starts_with('S')).unwrap_or_default();
-    nkeys::KeyPair::from_seed(line).map_err(|_| "nkey (NATS_NKEY_SEED): the file holds no valid seed".to_owned())
+    nkeys::KeyPair::from_seed(line)
+        .map_err(|_| "nkey (NATS_NKEY_SEED): the file holds no valid seed".to_owned())
 }
 
 fn sign(pair: &nkeys::KeyPair, nonce: &[u8]) -> std::result::Result<Vec<u8>, String> {
@@ -239,11 +250,14 @@ mod tests {
 
     #[test]
     fn addresses_lose_their_secrets() {
-        let pool = pool(&config("nats://u:hunter2@a:4222, b:4223,tls://c")).unwrap();
-        assert_eq!(pool.len(), 3);
-        assert!(!format!("{pool:?}").contains("hunter2"));
-        for bad in ["", " , ", "http://a", "nats://", "nats://a:99999", "nats://u:hunter2@a:4222/x?y", "nats://a b"] {
-            let e = super::pool(&config(bad)).unwrap_err();
+        let pool = |c: &Config| addresses(c).map(|all| all.into_iter().map(|a| a.addr).collect::<Vec<_>>());
+        let found = pool(&config("nats://u:hunter2@a:4222, b:4223,tls://c")).unwrap();
+        assert_eq!(found.len(), 3);
+        assert!(!format!("{found:?}").contains("hunter2"));
+        for bad in
+            ["", " , ", "http://a", "nats://", "nats://a:99999", "nats://u:hunter2@a:4222/x?y", "nats://a b"]
+        {
+            let e = pool(&config(bad)).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::Config, "{bad}");
             assert!(!e.to_string().contains("hunter2"));
         }

@@ -1,0 +1,338 @@
+//! The consumer: messages of a topic, shared among the workers of a group.
+//!
+//! Owns the handle: taking, waiting, settling, closing. What is asked of the server and when is the pull loop's.
+
+mod buffer;
+mod core_mode;
+mod pull;
+mod status;
+
+use crate::{
+    bus::Shared,
+    config::ConsumerConfig,
+    error::{Error, ErrorKind, Result},
+    mailbox::{Body, Completion, Post},
+    message::Delivery,
+    pipeline::Wire,
+};
+use async_nats::Subject;
+use buffer::{Buffer, Ended};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::{Notify, watch};
+
+/// How a delivery goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settle {
+    /// It is done.
+    Ack,
+    /// It is to be delivered again, after a delay or at once.
+    Nak(Option<Duration>),
+    /// It is never to be delivered again, for this reason.
+    Term(Option<String>),
+    /// It is still being worked on: its ack wait starts anew.
+    InProgress,
+}
+
+impl Settle {
+    fn body(&self) -> Bytes {
+        match self {
+            Self::Ack => Bytes::from_static(b"+ACK"),
+            Self::Nak(None) => Bytes::from_static(b"-NAK"),
+            Self::Nak(Some(d)) => format!("-NAK {{\"delay\":{}}}", d.as_nanos()).into(),
+            Self::Term(None) => Bytes::from_static(b"+TERM"),
+            Self::Term(Some(reason)) => format!("+TERM {reason}").into(),
+            Self::InProgress => Bytes::from_static(b"+WPI"),
+        }
+    }
+}
+
+/// Receives the messages of a topic for a group.
+#[derive(Clone)]
+pub struct Consumer {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    shared: Arc<Shared>,
+    topic: Arc<str>,
+    config: ConsumerConfig,
+    stream: Option<Arc<str>>,
+    buffer: Mutex<Buffer>,
+    /// The pull loop looks again: there is room.
+    room: Arc<Notify>,
+    stop: watch::Sender<bool>,
+    stopped: AtomicBool,
+}
+
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let i = &self.inner;
+        f.debug_struct("Consumer")
+            .field("topic", &i.topic)
+            .field("group", &i.config.group)
+            .field("stream", &i.stream)
+            .finish()
+    }
+}
+
+impl Consumer {
+    /// JetStream: binds or makes the durable and starts pulling.
+    pub(crate) async fn open(shared: &Arc<Shared>, topic: &str, config: ConsumerConfig) -> Result<Self> {
+        crate::topic::check_subscribe(topic)?;
+        config.check()?;
+        if !shared.config.jetstream {
+            return Self::open_core(shared, topic, config).await;
+        }
+        let stream = shared.stream_for(topic, config.declare.unwrap_or(shared.config.declare)).await?;
+        let durable = shared.durable(&stream.name, topic, &config.group).await?;
+        let this = Self::new(shared, topic, config, Some(stream.name.as_str().into()));
+        pull::start(&this.inner, &stream.name, durable).await?;
+        Ok(this)
+    }
+
+    /// Core: a queue group; also what responders use.
+    pub(crate) async fn open_core(shared: &Arc<Shared>, topic: &str, config: ConsumerConfig) -> Result<Self> {
+        crate::topic::check_subscribe(topic)?;
+        config.check()?;
+        let this = Self::new(shared, topic, config, None);
+        core_mode::start(&this.inner).await?;
+        Ok(this)
+    }
+
+    fn new(shared: &Arc<Shared>, topic: &str, config: ConsumerConfig, stream: Option<Arc<str>>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                shared: shared.clone(),
+                topic: topic.into(),
+                config,
+                stream,
+                buffer: Mutex::default(),
+                room: Arc::new(Notify::new()),
+                stop: watch::Sender::new(false),
+                stopped: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    pub(crate) fn of(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+    pub(crate) fn weak(&self) -> std::sync::Weak<Inner> {
+        Arc::downgrade(&self.inner)
+    }
+
+    /// The topic, with its wildcards.
+    pub fn topic(&self) -> &str {
+        &self.inner.topic
+    }
+    /// The group.
+    pub fn group(&self) -> &str {
+        &self.inner.config.group
+    }
+    /// The stream; none in core mode.
+    pub fn stream(&self) -> Option<&Arc<str>> {
+        self.inner.stream.as_ref()
+    }
+
+    /// Waits for the next message; `None` once the consumer was closed.
+    ///
+    /// Dropping the future loses no message.
+    ///
+    /// # Errors
+    /// When the consumer cannot go on: its durable or stream is gone.
+    pub async fn next(&self) -> Result<Option<Delivery>> {
+        let mut one = Vec::with_capacity(1);
+        loop {
+            if !self.take(1, &mut one)? {
+                return Ok(None);
+            }
+            if let Some(d) = one.pop() {
+                return Ok(Some(d));
+            }
+            let (done, rx) = Completion::task();
+            if self.arm(done) {
+                // An end of the wait without a word means the consumer has ended: take tells how.
+                let _ = rx.await;
+            }
+        }
+    }
+
+    /// Waits up to `timeout` for up to `max` messages; fewer, or none, when the time runs out first.
+    pub async fn fetch(&self, max: usize, timeout: Duration) -> Result<Vec<Delivery>> {
+        if max == 0 {
+            return Err(Error::config("fetch of 0 messages: ask for 1 or more"));
+        }
+        let (until, mut out) = (tokio::time::Instant::now() + timeout, Vec::new());
+        loop {
+            match self.take(max - out.len(), &mut out) {
+                Ok(true) => {}
+                Ok(false) if out.is_empty() => return Err(Error::closed("consumer").topic(self.topic())),
+                Err(e) if out.is_empty() => return Err(e),
+                Ok(false) | Err(_) => return Ok(out),
+            }
+            let (done, rx) = Completion::task();
+            if out.len() == max || (self.arm(done) && tokio::time::timeout_at(until, rx).await.is_err()) {
+                return Ok(out);
+            }
+        }
+    }
+
+    /// Hosts: starts a fetch whose messages come through `done`.
+    pub fn start_fetch(&self, max: usize, timeout: Duration, done: Completion) {
+        let this = self.clone();
+        crate::runtime::spawn(async move { done.complete(Body::Batch(this.fetch(max, timeout).await)) });
+    }
+
+    /// Takes what is buffered, up to `max`, without waiting. False once the consumer was closed.
+    pub fn take(&self, max: usize, into: &mut Vec<Delivery>) -> Result<bool> {
+        let i = &self.inner;
+        let mut b = i.buffer.lock();
+        let before = into.len();
+        b.take(max, into);
+        let low = b.len() + b.requested <= i.config.prefetch / 2 && !b.room_told;
+        b.room_told |= low;
+        let ended = if into.len() == before { b.ended.clone() } else { None };
+        drop(b);
+        if low {
+            i.room.notify_one();
+        }
+        match ended {
+            None => Ok(true),
+            Some(Ended::Closed) => Ok(false),
+            Some(Ended::Failed(e)) => Err(e),
+        }
+    }
+
+    /// Asks to be told when there is something to take, or the end; false when there is already.
+    pub fn arm(&self, waiter: Completion) -> bool {
+        self.inner.buffer.lock().arm(waiter)
+    }
+
+    /// Gives back what was taken and not handled: it is handed out again, first.
+    pub fn put_back(&self, deliveries: Vec<Delivery>) {
+        let mut b = self.inner.buffer.lock();
+        if b.ended.is_none() {
+            return b.put_back(deliveries.into_iter(), &mut Post::default());
+        }
+        drop(b);
+        deliveries.iter().for_each(|d| drop(self.settle(d.token, &Settle::Nak(None))));
+    }
+
+    /// Says how a delivery goes on; batched on the wire. False when it was settled already, or needs no settling.
+    pub fn settle(&self, token: u64, how: &Settle) -> bool {
+        let i = &self.inner;
+        let ack = match how {
+            Settle::InProgress => i.buffer.lock().extend(token, Instant::now()),
+            _ => i.buffer.lock().settle(token),
+        };
+        let Some(ack) = ack else { return false };
+        if *how != Settle::InProgress {
+            i.shared.metrics.settled.add(1);
+        }
+        i.shared.pipeline.plain(ack, None, None, how.body());
+        true
+    }
+
+    /// Acks many deliveries at once.
+    pub fn ack_many(&self, tokens: impl Iterator<Item = u64>) {
+        let acks: Vec<_> = {
+            let mut b = self.inner.buffer.lock();
+            tokens.filter_map(|t| b.settle(t)).collect()
+        };
+        self.inner.shared.metrics.settled.add(acks.len() as u64);
+        self.inner.shared.pipeline.plain_many(acks.into_iter().map(|a| (a, Settle::Ack.body())));
+    }
+
+    /// Acks and waits for the server's word.
+    ///
+    /// # Errors
+    /// `Timeout` when it does not come in time; `Conflict` when the delivery was settled already.
+    pub async fn ack_confirmed(&self, token: u64, timeout: Duration) -> Result<()> {
+        let i = &self.inner;
+        if i.stream.is_none() {
+            return Ok(());
+        }
+        let Some(ack) = i.buffer.lock().settle(token) else {
+            return Err(Error::new(ErrorKind::Conflict, "the message was settled already").topic(&*i.topic));
+        };
+        i.shared.metrics.settled.add(1);
+        let named = |e: Error| e.topic(&*i.topic).group(&i.config.group);
+        i.shared.pipeline.request(ack, b"+ACK", timeout).await.map(drop).map_err(named)
+    }
+
+    /// Hosts: starts a confirmed ack.
+    pub fn start_ack_confirmed(&self, token: u64, timeout: Duration, done: Completion) {
+        let this = self.clone();
+        crate::runtime::spawn(
+            async move { done.complete(Body::Done(this.ack_confirmed(token, timeout).await)) },
+        );
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// `TooLarge` when the answer is over the server's limit; then nothing was sent.
+    pub fn reply(&self, to: &Delivery, answer: Result<&[u8], &str>) -> Result<()> {
+        crate::request::reply(&self.inner.shared, to, answer)
+    }
+
+    /// Stops pulling and gives back what is buffered, so that another worker has it now. The durable stays.
+    pub async fn close(&self) -> Result<()> {
+        self.stop();
+        let mut stopped = self.inner.stop.subscribe();
+        // The loop confirms by ending: it holds the only other interest in the channel's value.
+        let _ = tokio::time::timeout(self.inner.shared.config.api_timeout, async {
+            while !self.inner.stopped.load(Ordering::Acquire) {
+                if stopped.changed().await.is_err() {
+                    break;
+                }
+            }
+        })
+        .await;
+        Ok(())
+    }
+
+    pub(crate) fn stop(&self) {
+        self.inner.stop.send_replace(true);
+    }
+}
+
+impl Inner {
+    /// The last act of a loop: others may have what is buffered, and waiters are told.
+    fn finish(&self, how: Ended) {
+        let mut post = Post::default();
+        let mut b = self.buffer.lock();
+        let naks = b.give_up();
+        b.end(how, &mut post);
+        drop(b);
+        self.shared.pipeline.plain_many(naks.into_iter().map(|a| (a, Settle::Nak(None).body())));
+        self.stopped.store(true, Ordering::Release);
+        self.stop.send_modify(|_| {});
+    }
+
+    fn publish(&self, topic: Subject, reply: Option<Subject>, body: Bytes) {
+        let wire = Wire { topic, body, headers: None, id: None };
+        self.shared.pipeline.plain(wire.topic, reply, wire.headers, wire.body);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        let naks = self.buffer.get_mut().give_up();
+        self.shared.pipeline.plain_many(naks.into_iter().map(|a| (a, Settle::Nak(None).body())));
+    }
+}
+
+/// Ends when the consumer is to stop, or is gone.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|s| *s).await);
+}

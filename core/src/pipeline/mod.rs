@@ -1,0 +1,349 @@
+//! The one way out and back: a queue that a single task writes to the client, and an inbox that answers come to.
+//!
+//! Owns the reply inbox, the writer, the reader of answers and the sweeper of deadlines, one task each per connection,
+//! whatever the number of messages. What a message becomes is decided in [`state`] and [`outcome`].
+
+mod outcome;
+mod state;
+
+pub(crate) use outcome::ApiError;
+pub(crate) use state::{ProducerId, Submission, Submitted, Wire};
+
+use crate::{
+    connection::{Connection, Link},
+    error::{Error, ErrorKind, Result},
+    mailbox::{Body, Completion, Post},
+    message::{Delivery, Headers},
+    metrics::Metrics,
+};
+use async_nats::{Client, HeaderMap, Subject, header::NATS_MESSAGE_ID};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use parking_lot::{Mutex, MutexGuard};
+use slotmap::{Key, KeyData};
+use state::{Kind, Out, Role, SlotId, State};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{sync::Notify, task::JoinSet};
+
+/// Answers read under one lock; also bounds what a wake-up of the host carries.
+const BATCH: usize = 1024;
+
+pub(crate) struct Pipeline {
+    state: Mutex<State>,
+    link: Arc<Link>,
+    inbox: String,
+    work: Notify,
+    writer_sleeps: AtomicBool,
+    timer: Notify,
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline").field("inbox", &self.inbox).finish_non_exhaustive()
+    }
+}
+
+impl Pipeline {
+    /// Starts the three tasks of a connection.
+    pub(crate) async fn start(
+        c: &Connection,
+        metrics: Arc<Metrics>,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Arc<Self>> {
+        let inbox = c.client.new_inbox();
+        let answers = c.client.subscribe(format!("{inbox}.*")).await.map_err(|e| {
+            Error::new(ErrorKind::Connection, "the reply inbox could not be subscribed").server(e.to_string())
+        })?;
+        let pipeline = Arc::new(Self {
+            state: Mutex::new(State::new(metrics)),
+            link: c.link.clone(),
+            inbox,
+            work: Notify::new(),
+            writer_sleeps: AtomicBool::new(false),
+            timer: Notify::new(),
+        });
+        // Without the cooperative budget a drain takes what is there, in one go.
+        tasks.spawn(tokio::task::unconstrained(pipeline.clone().read(answers)));
+        tasks.spawn(tokio::task::unconstrained(pipeline.clone().write(c.client.clone())));
+        tasks.spawn(pipeline.clone().watch());
+        Ok(pipeline)
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    pub(crate) fn submit(&self, producer: ProducerId, s: Submission<'_>) -> Result<Submitted> {
+        let (connected, now) = (self.link.is_connected(), Instant::now());
+        self.change(|state| state.submit(producer, s, connected, now))
+    }
+
+    /// Changes the state and wakes whoever the change concerns.
+    pub(crate) fn change<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock();
+        let (had, due) = (state.out.len(), state.next_due);
+        let out = f(&mut state);
+        let (wake_writer, wake_timer) =
+            (had == 0 && !state.out.is_empty(), state.next_due != due && earlier(state.next_due, due));
+        drop(state);
+        if wake_writer && self.writer_sleeps.load(Ordering::SeqCst) {
+            self.work.notify_one();
+        }
+        if wake_timer {
+            self.timer.notify_one();
+        }
+        out
+    }
+
+    /// Queues something nobody waits for.
+    pub(crate) fn plain(
+        &self,
+        topic: Subject,
+        reply: Option<Subject>,
+        headers: Option<Headers>,
+        body: Bytes,
+    ) {
+        self.change(|s| s.out.push(Out::Plain { wire: Wire { topic, body, headers, id: None }, reply }));
+    }
+
+    /// Queues many small ones at once: acks.
+    pub(crate) fn plain_many(&self, items: impl Iterator<Item = (Subject, Bytes)>) {
+        self.change(|s| {
+            s.out.extend(items.map(|(topic, body)| Out::Plain {
+                wire: Wire { topic, body, headers: None, id: None },
+                reply: None,
+            }));
+        });
+    }
+
+    /// Asks; ends with a reply, with no responders at once, or with a timeout.
+    pub(crate) fn ask(
+        &self,
+        topic: Subject,
+        headers: Option<Headers>,
+        body: &[u8],
+        timeout: Duration,
+        done: Completion,
+    ) -> Result<()> {
+        self.change(|s| {
+            if s.closed {
+                return Err(Error::closed("bus"));
+            }
+            let body = s.copy(body);
+            let id =
+                s.put(Kind::Request, Wire { topic, body, headers, id: None }, Instant::now() + timeout, done);
+            s.queue(id);
+            Ok(())
+        })
+    }
+
+    pub(crate) async fn request(
+        &self,
+        topic: impl Into<Subject>,
+        body: &[u8],
+        timeout: Duration,
+    ) -> Result<Delivery> {
+        let (done, rx) = Completion::task();
+        self.ask(topic.into(), None, body, timeout, done)?;
+        match rx.await {
+            Ok(Body::Reply(result)) => result,
+            _ => Err(Error::closed("bus")),
+        }
+    }
+
+    /// Ends when the server has processed everything written before it.
+    pub(crate) fn echo(&self, timeout: Duration, done: Completion) {
+        self.change(|s| {
+            if s.closed {
+                return done.complete(Body::Done(Err(Error::closed("bus"))));
+            }
+            let wire = Wire { topic: Subject::from_static(""), body: Bytes::new(), headers: None, id: None };
+            let id = s.put(Kind::Echo, wire, Instant::now() + timeout, done);
+            s.queue(id);
+        });
+    }
+
+    fn reply_to(&self, id: SlotId) -> Subject {
+        format!("{}.{:x}", self.inbox, id.data().as_ffi()).into()
+    }
+
+    async fn write(self: Arc<Self>, client: Client) {
+        let (mut batch, mut items) = (Vec::new(), Vec::new());
+        let mut epoch = self.link.watch();
+        loop {
+            if !self.link.is_connected() {
+                if epoch.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let (now_epoch, now) = (self.link.epoch(), Instant::now());
+            self.change(|state| {
+                std::mem::swap(&mut state.out, &mut batch);
+                state.out_bytes = 0;
+                for out in batch.drain(..) {
+                    match out {
+                        Out::Plain { wire, reply } => items.push(Item { wire, reply, slot: None }),
+                        Out::Slot(id) => {
+                            let Some((mut wire, role)) = state.hand_over(id, now_epoch, now) else {
+                                continue;
+                            };
+                            let mut reply = (role != Role::Core).then(|| self.reply_to(id));
+                            if role == Role::Echo {
+                                wire.topic = reply.take().unwrap_or(wire.topic);
+                            }
+                            items.push(Item { wire, reply, slot: Some((id, role)) });
+                        }
+                    }
+                }
+            });
+            if !items.is_empty() {
+                self.hand_over(&client, &mut items).await;
+                continue;
+            }
+            self.writer_sleeps.store(true, Ordering::SeqCst);
+            if self.state.lock().out.is_empty() {
+                self.work.notified().await;
+            }
+            self.writer_sleeps.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Gives a batch to the client; what a lost connection leaves goes back to the front of the queue.
+    async fn hand_over(&self, client: &Client, batch: &mut Vec<Item>) {
+        let mut core = Vec::new();
+        let mut items = batch.drain(..);
+        while let Some(item) = items.next() {
+            if !self.link.is_connected() {
+                self.give_back(std::iter::once(item).chain(items));
+                break;
+            }
+            if let Some((id, Role::Core)) = item.slot {
+                core.push(id);
+            }
+            publish(client, item.wire, item.reply).await;
+        }
+        if !core.is_empty() {
+            let mut post = Post::default();
+            self.change(|s| core.into_iter().for_each(|id| s.settle(id, Body::Sent(Ok(None)), &mut post)));
+        }
+    }
+
+    fn give_back(&self, rest: impl Iterator<Item = Item>) {
+        self.change(|s| {
+            let front: Vec<_> = rest
+                .map(|item| match item.slot {
+                    Some((id, _)) => {
+                        s.take_back(id);
+                        Out::Slot(id)
+                    }
+                    None => Out::Plain { wire: item.wire, reply: item.reply },
+                })
+                .collect();
+            s.out.splice(0..0, front);
+        });
+    }
+
+    async fn read(self: Arc<Self>, mut answers: async_nats::Subscriber) {
+        let prefix = self.inbox.len() + 1;
+        let mut batch = Vec::with_capacity(BATCH);
+        while let Some(first) = answers.next().await {
+            batch.push(first);
+            while batch.len() < BATCH
+                && let Some(Some(m)) = answers.next().now_or_never()
+            {
+                batch.push(m);
+            }
+            let (mut post, now) = (Post::default(), Instant::now());
+            self.change(|state| {
+                for m in batch.drain(..) {
+                    let id = m.subject.get(prefix..).and_then(|hex| u64::from_str_radix(hex, 16).ok());
+                    if let Some(id) = id {
+                        state.answered(SlotId::from(KeyData::from_ffi(id)), m, now, &mut post);
+                    }
+                }
+            });
+        }
+    }
+
+    /// Deadlines, and what a reconnect means for what was under way.
+    async fn watch(self: Arc<Self>) {
+        let mut epoch = self.link.watch();
+        let mut seen = self.link.epoch();
+        loop {
+            let due = self.state.lock().next_due;
+            let sleep = async {
+                match due {
+                    // A little slack, so that deadlines close to one another share a look.
+                    Some(at) => tokio::time::sleep_until((at + Duration::from_millis(2)).into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = sleep => {
+                    let mut post = Post::default();
+                    self.change(|s| s.sweep(Instant::now(), &mut post));
+                }
+                () = self.timer.notified() => {}
+                changed = epoch.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let now = self.link.epoch();
+                    if now > seen {
+                        seen = now;
+                        let mut post = Post::default();
+                        self.change(|s| s.reconnected(now, &mut post));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a < b,
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
+/// One message on its way to the client.
+struct Item {
+    wire: Wire,
+    reply: Option<Subject>,
+    slot: Option<(SlotId, Role)>,
+}
+
+/// The only place a message leaves by. A full or closed client is not an outcome: the slot's deadline is.
+async fn publish(client: &Client, wire: Wire, reply: Option<Subject>) {
+    let Wire { topic, body, headers, id } = wire;
+    let result = if headers.is_none() && id.is_none() {
+        match reply {
+            Some(reply) => client.publish_with_reply(topic, reply, body).await,
+            None => client.publish(topic, body).await,
+        }
+    } else {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers.iter().flat_map(|h| h.iter()) {
+            map.append(name.clone(), value.clone());
+        }
+        if let Some(id) = id {
+            map.insert(NATS_MESSAGE_ID, &*id);
+        }
+        match reply {
+            Some(reply) => client.publish_with_reply_and_headers(topic, reply, map, body).await,
+            None => client.publish_with_headers(topic, map, body).await,
+        }
+    };
+    if let Err(e) = result {
+        tracing::debug!(error = %e, "a message was not handed over");
+    }
+}

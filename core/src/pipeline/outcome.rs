@@ -1,0 +1,115 @@
+//! What an answer to a publish means. Pure: bytes in, decision out.
+
+use crate::error::{Error, ErrorKind};
+use serde::Deserialize;
+use std::borrow::Cow;
+
+/// What to do about a send after an answer.
+#[derive(Debug)]
+pub(crate) enum Answer<'a> {
+    /// It is stored.
+    Stored { stream: Cow<'a, str>, sequence: u64, duplicate: bool },
+    /// This attempt stored nothing, and another one may: try again with the same id.
+    Retry(Error),
+    /// It is not stored and never will be.
+    Rejected(Error),
+}
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow, default)]
+    stream: Cow<'a, str>,
+    #[serde(default)]
+    seq: u64,
+    #[serde(default)]
+    duplicate: bool,
+    error: Option<ApiError>,
+}
+
+/// An error of the JetStream API.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ApiError {
+    #[serde(default)]
+    pub(crate) code: u64,
+    #[serde(default)]
+    pub(crate) err_code: u64,
+    #[serde(default)]
+    pub(crate) description: String,
+}
+
+/// Reads the answer to a JetStream publish; `status` is 503 where nobody listened.
+pub(crate) fn classify(status: Option<u16>, payload: &[u8]) -> Answer<'_> {
+    if status == Some(503) {
+        // During an election, or when the stream is gone: the caller's deadline decides.
+        return Answer::Retry(Error::new(
+            ErrorKind::PublishRejected,
+            "no stream took the message: the stream is gone, or its cluster has no leader",
+        ));
+    }
+    match serde_json::from_slice::<Wire<'_>>(payload) {
+        Ok(Wire { error: None, stream, seq, duplicate }) if !stream.is_empty() => {
+            Answer::Stored { stream, sequence: seq, duplicate }
+        }
+        Ok(Wire { error: Some(e), .. }) => refused(&e),
+        _ => Answer::Rejected(Error::new(
+            ErrorKind::PublishRejected,
+            "the answer is not a JetStream ack: another service answers on this topic",
+        )),
+    }
+}
+
+fn refused(e: &ApiError) -> Answer<'static> {
+    let rejected = |kind, text: &str| Answer::Rejected(Error::new(kind, text).server(&*e.description));
+    match (e.err_code, e.code) {
+        (10071 | 10164, _) => rejected(ErrorKind::WrongSequence, "the expected last sequence does not match"),
+        (10054, _) => rejected(ErrorKind::TooLarge, "the message is over the stream's size limit"),
+        (10077, _) if e.description.contains("maximum") => {
+            rejected(ErrorKind::StreamFull, "the stream is full and discards new messages")
+        }
+        // The same id is still being stored, or the server is briefly unable: ask again.
+        (10158, _) | (_, 503) => Answer::Retry(
+            Error::new(ErrorKind::PublishRejected, "the server could not take the message yet")
+                .server(&*e.description),
+        ),
+        _ => rejected(ErrorKind::PublishRejected, "the server refused the message"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers() {
+        let stored = br#"{"stream":"S","seq":7,"duplicate":true}"#;
+        assert!(matches!(classify(None, stored), Answer::Stored { sequence: 7, duplicate: true, .. }));
+        assert!(matches!(classify(Some(503), b""), Answer::Retry(_)));
+        for (body, kind) in [
+            (
+                r#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 3"}}"#,
+                ErrorKind::WrongSequence,
+            ),
+            (
+                r#"{"error":{"code":400,"err_code":10054,"description":"message size exceeds"}}"#,
+                ErrorKind::TooLarge,
+            ),
+            (
+                r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"}}"#,
+                ErrorKind::StreamFull,
+            ),
+            (r#"{"error":{"code":400,"err_code":10060,"description":"x"}}"#, ErrorKind::PublishRejected),
+            ("hello", ErrorKind::PublishRejected),
+            ("{}", ErrorKind::PublishRejected),
+        ] {
+            match classify(None, body.as_bytes()) {
+                Answer::Rejected(e) => assert_eq!(e.kind(), kind, "{body}"),
+                Answer::Retry(e) if kind == ErrorKind::StreamFull => panic!("{e}"),
+                other => panic!("{body}: {other:?}"),
+            }
+        }
+        for retried in [10158, 10008] {
+            let body = format!(r#"{{"error":{{"code":503,"err_code":{retried},"description":"x"}}}}"#);
+            assert!(matches!(classify(None, body.as_bytes()), Answer::Retry(_)));
+        }
+    }
+}

@@ -1,0 +1,677 @@
+//! What is under way: slots, windows, key lanes and flushes, and how each changes. No I/O, no waiting.
+//!
+//! One lock guards it all; every method is called under that lock and does a bounded amount of work per message.
+
+use super::outcome::{Answer, classify};
+use crate::{
+    config::ProducerConfig,
+    error::{Error, ErrorKind},
+    mailbox::{Body, Completion, Post},
+    message::{Delivery, Headers, PubAck},
+    metrics::Metrics,
+};
+use async_nats::Subject;
+use bytes::{Bytes, BytesMut};
+use slotmap::{SlotMap, new_key_type};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+new_key_type! {
+    pub(crate) struct SlotId;
+    pub(crate) struct ProducerId;
+}
+
+/// How many failures a flush names one by one.
+const FAILURES_KEPT: usize = 100;
+const ARENA: usize = 1 << 18;
+
+/// What goes on the wire, cheap to clone for another attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct Wire {
+    pub(crate) topic: Subject,
+    pub(crate) body: Bytes,
+    pub(crate) headers: Option<Headers>,
+    /// A generated id, sent as a header of its own.
+    pub(crate) id: Option<Arc<str>>,
+}
+
+/// What the writer is to hand to the client.
+#[derive(Debug)]
+pub(crate) enum Out {
+    /// Something that is answered, or counted, through its slot.
+    Slot(SlotId),
+    /// Something nobody waits for: an ack, a pull, a core message sent while connected.
+    Plain { wire: Wire, reply: Option<Subject> },
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+enum Phase {
+    /// Held: no place in the window, the stream not yet known, or an earlier message of the key under way.
+    Waiting,
+    /// In the writer's queue.
+    Queued,
+    /// Handed to the client on this epoch, unanswered.
+    Sent(u64),
+    /// Answered with "not now": tried again when due.
+    Backoff,
+}
+
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// A JetStream message.
+    Publish { producer: ProducerId, order: u64, key: Option<Arc<str>>, deduped: bool, admitted: bool },
+    /// A core message sent while disconnected: done when handed over.
+    Core { producer: ProducerId, order: u64, admitted: bool },
+    /// A request; anything answered ends it.
+    Request,
+    /// A question to ourselves that proves the server has seen all before it.
+    Echo,
+}
+
+/// How a slot's message is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// With our inbox to answer to.
+    Answered,
+    /// Without.
+    Core,
+    /// To our inbox.
+    Echo,
+}
+
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) kind: Kind,
+    pub(crate) wire: Wire,
+    phase: Phase,
+    /// When to look at it next.
+    due: Instant,
+    deadline: Instant,
+    attempts: u32,
+    /// Whether an attempt may have reached the server and was not answered.
+    ambiguous: bool,
+    refusal: Option<Error>,
+    done: Completion,
+}
+
+#[derive(Debug)]
+enum Preparation {
+    Unprepared,
+    Running,
+    Ready,
+}
+
+#[derive(Debug)]
+pub(crate) struct ProducerState {
+    pub(crate) topic: Subject,
+    pub(crate) config: ProducerConfig,
+    pub(crate) jetstream: bool,
+    preparation: Preparation,
+    in_flight: usize,
+    next_order: u64,
+    waiting: VecDeque<SlotId>,
+    /// Messages admitted while the stream is being looked up.
+    held: Vec<SlotId>,
+    /// Keys with a message under way, and the later messages of each.
+    lanes: HashMap<Arc<str>, VecDeque<SlotId>>,
+    flushes: Vec<Flush>,
+    failures: Vec<Error>,
+    failed: u64,
+    stream: Option<Arc<str>>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Flush {
+    below: u64,
+    left: usize,
+    done: Completion,
+}
+
+/// A send as its producer hands it over.
+pub(crate) struct Submission<'a> {
+    pub(crate) body: &'a [u8],
+    pub(crate) headers: Option<Headers>,
+    pub(crate) key: Option<Arc<str>>,
+    pub(crate) has_id: bool,
+    pub(crate) done: Completion,
+}
+
+/// What became of a submission at once.
+pub(crate) enum Submitted {
+    /// Its completion will be called; `prepare` asks the caller to have the stream looked up.
+    Pending { prepare: bool },
+    /// Core mode, connected: done already, the completion unused.
+    Done,
+}
+
+pub(crate) struct State {
+    pub(crate) slots: SlotMap<SlotId, Slot>,
+    pub(crate) producers: SlotMap<ProducerId, ProducerState>,
+    pub(crate) out: Vec<Out>,
+    /// Plain messages of producers in `out`, which only the writer's pace bounds.
+    pub(crate) out_bytes: usize,
+    /// Bodies are copied into shared blocks: one allocation for many small ones.
+    arena: BytesMut,
+    ids: Ids,
+    /// When the sweeper must look next.
+    pub(crate) next_due: Option<Instant>,
+    pub(crate) closed: bool,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Unique ids: random per connection object, then counted.
+struct Ids {
+    prefix: String,
+    next: u64,
+}
+
+impl Ids {
+    fn make(&mut self) -> Arc<str> {
+        self.next += 1;
+        format!("{}{:x}", self.prefix, self.next).into()
+    }
+}
+
+impl State {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            slots: SlotMap::with_key(),
+            producers: SlotMap::with_key(),
+            out: Vec::new(),
+            out_bytes: 0,
+            arena: BytesMut::new(),
+            ids: Ids { prefix: format!("{}.", nuid::next()), next: 0 },
+            next_due: None,
+            closed: false,
+            metrics,
+        }
+    }
+
+    pub(crate) fn add_producer(
+        &mut self,
+        topic: Subject,
+        config: ProducerConfig,
+        jetstream: bool,
+    ) -> ProducerId {
+        self.producers.insert(ProducerState {
+            topic,
+            config,
+            jetstream,
+            preparation: if jetstream { Preparation::Unprepared } else { Preparation::Ready },
+            in_flight: 0,
+            next_order: 0,
+            waiting: VecDeque::new(),
+            held: Vec::new(),
+            lanes: HashMap::new(),
+            flushes: Vec::new(),
+            failures: Vec::new(),
+            failed: 0,
+            stream: None,
+            closed: false,
+        })
+    }
+
+    pub(crate) fn copy(&mut self, body: &[u8]) -> Bytes {
+        if body.len() >= ARENA / 4 {
+            return Bytes::copy_from_slice(body);
+        }
+        if self.arena.capacity() < body.len() {
+            self.arena.reserve(ARENA);
+        }
+        self.arena.extend_from_slice(body);
+        self.arena.split().freeze()
+    }
+
+    fn look_at(&mut self, due: Instant) {
+        if self.next_due.is_none_or(|d| due < d) {
+            self.next_due = Some(due);
+        }
+    }
+
+    /// Adds a slot that waits to be queued.
+    pub(crate) fn put(&mut self, kind: Kind, wire: Wire, deadline: Instant, done: Completion) -> SlotId {
+        self.look_at(deadline);
+        let phase = Phase::Waiting;
+        self.slots.insert(Slot {
+            kind,
+            wire,
+            phase,
+            due: deadline,
+            deadline,
+            attempts: 0,
+            ambiguous: false,
+            refusal: None,
+            done,
+        })
+    }
+
+    pub(crate) fn queue(&mut self, id: SlotId) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.phase = Phase::Queued;
+            slot.due = slot.deadline;
+            self.out.push(Out::Slot(id));
+        }
+    }
+
+    /// Takes a send. The caller has checked topic, headers and size.
+    pub(crate) fn submit(
+        &mut self,
+        producer: ProducerId,
+        s: Submission<'_>,
+        connected: bool,
+        now: Instant,
+    ) -> Result<Submitted, Error> {
+        if self.closed {
+            return Err(Error::closed("bus"));
+        }
+        let Some(p) = self.producers.get_mut(producer) else { return Err(Error::closed("producer")) };
+        if p.closed {
+            return Err(Error::closed("producer").topic(p.topic.as_str()));
+        }
+        let (topic, jetstream, deduped) = (p.topic.clone(), p.jetstream, p.config.dedupe || s.has_id);
+        let deadline = now + p.config.delivery_timeout;
+        let full = p.in_flight >= p.config.max_in_flight || !p.waiting.is_empty();
+        let backlogged = self.out_bytes >= (p.config.max_in_flight * 256).max(1 << 20);
+        if s.done.is_nobody() && (full || (!jetstream && backlogged)) {
+            return Err(Error::new(
+                ErrorKind::Backpressure,
+                format!(
+                    "{} sends are unsettled, the most allowed: wait, or use send",
+                    p.config.max_in_flight
+                ),
+            )
+            .topic(topic.as_str()));
+        }
+        let immediate = !jetstream && connected && !full && !backlogged;
+        let order = p.next_order;
+        p.next_order += 1;
+        self.metrics.sent.add(1);
+        let body = self.copy(s.body);
+        if immediate {
+            self.metrics.acked.add(1);
+            self.out_bytes += body.len() + 64;
+            self.out
+                .push(Out::Plain { wire: Wire { topic, body, headers: s.headers, id: None }, reply: None });
+            return Ok(Submitted::Done);
+        }
+        let id = (jetstream && deduped && !s.has_id).then(|| self.ids.make());
+        let wire = Wire { topic, body, headers: s.headers, id };
+        let kind = if jetstream {
+            Kind::Publish { producer, order, key: s.key, deduped, admitted: false }
+        } else {
+            Kind::Core { producer, order, admitted: false }
+        };
+        let slot = self.put(kind, wire, deadline, s.done);
+        if let (true, Some(p)) = (full, self.producers.get_mut(producer)) {
+            p.waiting.push_back(slot);
+        } else {
+            self.admit(slot);
+        }
+        Ok(Submitted::Pending { prepare: jetstream && self.start_preparing(producer) })
+    }
+
+    /// Gives a waiting slot its place in the window.
+    fn admit(&mut self, id: SlotId) {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        let (Kind::Publish { producer, admitted, .. } | Kind::Core { producer, admitted, .. }) =
+            &mut slot.kind
+        else {
+            return;
+        };
+        *admitted = true;
+        let Some(p) = self.producers.get_mut(*producer) else { return };
+        p.in_flight += 1;
+        match p.preparation {
+            Preparation::Ready => self.dispatch(id),
+            _ => p.held.push(id),
+        }
+    }
+
+    /// Sends it on, unless an earlier message of its key is under way.
+    fn dispatch(&mut self, id: SlotId) {
+        if let Some(Slot { kind: Kind::Publish { producer, key: Some(key), .. }, .. }) = self.slots.get(id)
+            && let Some(p) = self.producers.get_mut(*producer)
+        {
+            if let Some(lane) = p.lanes.get_mut(key) {
+                lane.push_back(id);
+                return;
+            }
+            p.lanes.insert(key.clone(), VecDeque::new());
+        }
+        self.queue(id);
+    }
+
+    /// Whether this producer's stream must be looked up now; true once until it is prepared or fails.
+    fn start_preparing(&mut self, producer: ProducerId) -> bool {
+        match self.producers.get_mut(producer) {
+            Some(p) if matches!(p.preparation, Preparation::Unprepared) => {
+                p.preparation = Preparation::Running;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn prepared(&mut self, producer: ProducerId, result: Result<(), Error>, post: &mut Post) {
+        let Some(p) = self.producers.get_mut(producer) else { return };
+        let held = std::mem::take(&mut p.held);
+        match result {
+            Ok(()) => {
+                p.preparation = Preparation::Ready;
+                held.into_iter().for_each(|id| self.dispatch(id));
+            }
+            Err(e) => {
+                // The next send looks the stream up again: an operator may have declared it.
+                p.preparation = Preparation::Unprepared;
+                let waiting = std::mem::take(&mut p.waiting);
+                for id in held.into_iter().chain(waiting) {
+                    self.settle(id, Body::Sent(Err(e.clone())), post);
+                }
+            }
+        }
+    }
+
+    /// Ends a slot with its one outcome, and lets on what waited for it.
+    pub(crate) fn settle(&mut self, id: SlotId, body: Body, post: &mut Post) {
+        let Some(slot) = self.slots.remove(id) else { return };
+        let (producer, order, key, admitted) = match slot.kind {
+            Kind::Publish { producer, order, key, admitted, .. } => (producer, order, key, admitted),
+            Kind::Core { producer, order, admitted } => (producer, order, None, admitted),
+            Kind::Request | Kind::Echo => return post.add(slot.done, body),
+        };
+        let failure = match &body {
+            Body::Sent(Err(e)) => {
+                let m = &self.metrics;
+                if e.kind() == ErrorKind::PublishUnknown {
+                    m.unknown.add(1)
+                } else {
+                    m.rejected.add(1)
+                }
+                slot.done.is_nobody().then(|| e.clone())
+            }
+            _ => {
+                self.metrics.acked.add(1);
+                None
+            }
+        };
+        post.add(slot.done, body);
+        let Some(p) = self.producers.get_mut(producer) else { return };
+        if let Some(e) = failure {
+            p.fail(e);
+        }
+        p.flushes.iter_mut().filter(|f| order < f.below).for_each(|f| f.left -= 1);
+        let mut next = None;
+        if let Some(key) = key.filter(|_| admitted)
+            && let Some(lane) = p.lanes.get_mut(&key)
+        {
+            // Expired messages have left their lane already: skip to one that is still there.
+            while let Some(id) = lane.pop_front() {
+                if self.slots.contains_key(id) {
+                    next = Some(id);
+                    break;
+                }
+            }
+            if next.is_none() {
+                p.lanes.remove(&key);
+            }
+        }
+        let mut admitted_next = None;
+        if admitted {
+            p.in_flight -= 1;
+            while let Some(id) = p.waiting.pop_front() {
+                if self.slots.contains_key(id) {
+                    admitted_next = Some(id);
+                    break;
+                }
+            }
+        }
+        if p.flushes.iter().any(|f| f.left == 0) {
+            p.end_flushes(post);
+        }
+        if let Some(id) = next {
+            self.queue(id);
+        }
+        if let Some(id) = admitted_next {
+            self.admit(id);
+        }
+    }
+
+    /// Ends when every send before it is settled.
+    pub(crate) fn flush(&mut self, producer: ProducerId, done: Completion, post: &mut Post) {
+        let Some(p) = self.producers.get_mut(producer) else {
+            return post.add(done, Body::Done(Err(Error::closed("producer"))));
+        };
+        let left = self.slots.values().filter(|s| s.kind.of(producer)).count();
+        p.flushes.push(Flush { below: p.next_order, left, done });
+        if left == 0 {
+            p.end_flushes(post);
+        }
+    }
+
+    /// Keeps a failure that nobody was told, for the next flush.
+    pub(crate) fn unreported(&mut self, producer: ProducerId, e: Error) {
+        if let Some(p) = self.producers.get_mut(producer) {
+            p.fail(e);
+        }
+    }
+
+    /// What an answer in our inbox says about its slot.
+    pub(crate) fn answered(&mut self, id: SlotId, m: async_nats::Message, now: Instant, post: &mut Post) {
+        let status = m.status.map(|s| s.as_u16());
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        let producer = match slot.kind {
+            Kind::Publish { producer, .. } => producer,
+            Kind::Request => {
+                let topic = slot.wire.topic.clone();
+                let result = if status == Some(503) {
+                    Err(Error::new(ErrorKind::NoResponders, "nobody answers this topic: start a responder")
+                        .topic(topic.as_str()))
+                } else {
+                    Ok(Delivery::new(m))
+                };
+                return self.settle(id, Body::Reply(result), post);
+            }
+            Kind::Echo => return self.settle(id, Body::Done(Ok(())), post),
+            Kind::Core { .. } => return,
+        };
+        match classify(status, &m.payload) {
+            Answer::Stored { stream, sequence, duplicate } => {
+                // A first attempt cannot be its own duplicate: report only what another send stored.
+                if duplicate {
+                    self.metrics.duplicates.add(1);
+                }
+                let stream = match self.producers.get_mut(producer) {
+                    Some(p) => p.stream_named(&stream),
+                    None => stream.into(),
+                };
+                self.settle(id, Body::Sent(Ok(Some(PubAck { stream, sequence, duplicate }))), post);
+            }
+            Answer::Rejected(e) => {
+                let e = e.topic(slot.wire.topic.as_str());
+                self.settle(id, Body::Sent(Err(e)), post);
+            }
+            Answer::Retry(e) => {
+                slot.refusal = Some(e);
+                slot.ambiguous = false;
+                slot.phase = Phase::Backoff;
+                let wait =
+                    Duration::from_millis(20 << slot.attempts.min(6)).mul_f64(0.8 + 0.4 * fastrand::f64());
+                slot.due = (now + wait).min(slot.deadline);
+                let due = slot.due;
+                self.look_at(due);
+            }
+        }
+    }
+
+    /// Everything whose time has come: deadlines, lost acks, retries that waited.
+    pub(crate) fn sweep(&mut self, now: Instant, post: &mut Post) {
+        let (mut ended, mut again) = (Vec::new(), Vec::new());
+        for (id, slot) in &mut self.slots {
+            if slot.due > now {
+                continue;
+            }
+            if slot.deadline <= now {
+                ended.push((id, slot.expired()));
+                continue;
+            }
+            match slot.phase {
+                Phase::Backoff => again.push((slot.order(), id)),
+                Phase::Sent(_) if slot.may_repeat() => again.push((slot.order(), id)),
+                _ => slot.due = slot.deadline,
+            }
+        }
+        ended.into_iter().for_each(|(id, body)| self.settle(id, body, post));
+        self.repeat(again);
+        self.next_due = self.slots.values().map(|s| s.due).min();
+    }
+
+    /// After a reconnect: what was sent before it is sent again, in order, or is unknown where it may not be.
+    pub(crate) fn reconnected(&mut self, epoch: u64, post: &mut Post) {
+        let (mut again, mut unknown) = (Vec::new(), Vec::new());
+        for (id, slot) in &self.slots {
+            if matches!(slot.phase, Phase::Sent(e) if e < epoch) {
+                match slot.kind {
+                    Kind::Publish { .. } if slot.may_repeat() => again.push((slot.order(), id)),
+                    Kind::Publish { .. } => unknown.push((id, slot.expired())),
+                    Kind::Echo => again.push((slot.order(), id)),
+                    Kind::Request | Kind::Core { .. } => {}
+                }
+            }
+        }
+        unknown.into_iter().for_each(|(id, body)| self.settle(id, body, post));
+        self.repeat(again);
+    }
+
+    fn repeat(&mut self, mut again: Vec<(u64, SlotId)>) {
+        again.sort_unstable_by_key(|(order, _)| *order);
+        self.metrics.retried.add(again.len() as u64);
+        again.into_iter().for_each(|(_, id)| self.queue(id));
+    }
+
+    /// Marks a slot as handed to the client and tells what to write; `None` when it has ended meanwhile.
+    pub(crate) fn hand_over(&mut self, id: SlotId, epoch: u64, now: Instant) -> Option<(Wire, Role)> {
+        let slot = self.slots.get_mut(id)?;
+        if slot.phase != Phase::Queued {
+            return None;
+        }
+        slot.phase = Phase::Sent(epoch);
+        slot.attempts += 1;
+        slot.ambiguous = true;
+        let wire = slot.wire.clone();
+        let role = match slot.kind {
+            Kind::Publish { producer, .. } => {
+                if let Some(p) = self.producers.get(producer) {
+                    slot.due = (now + p.config.ack_timeout).min(slot.deadline);
+                }
+                Role::Answered
+            }
+            Kind::Request => Role::Answered,
+            Kind::Core { .. } => Role::Core,
+            Kind::Echo => Role::Echo,
+        };
+        let due = slot.due;
+        self.look_at(due);
+        Some((wire, role))
+    }
+
+    /// Takes back what was marked but not handed over, because the connection was lost first.
+    pub(crate) fn take_back(&mut self, id: SlotId) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.phase = Phase::Queued;
+            slot.attempts -= 1;
+            slot.ambiguous = slot.attempts > 0;
+        }
+    }
+
+    /// Refuses new sends of one producer; those under way go on.
+    pub(crate) fn close_producer(&mut self, producer: ProducerId) {
+        if let Some(p) = self.producers.get_mut(producer) {
+            p.closed = true;
+        }
+    }
+
+    /// Ends everything: what may have been stored is unknown, the rest was not sent.
+    pub(crate) fn close(&mut self, post: &mut Post) {
+        self.closed = true;
+        // Settling admits waiters, so go on until none is left.
+        while let Some(id) = self.slots.keys().next() {
+            let ids: Vec<_> = std::iter::once(id).chain(self.slots.keys()).collect();
+            for id in ids {
+                if let Some(body) = self.slots.get(id).map(Slot::expired) {
+                    self.settle(id, body, post);
+                }
+            }
+        }
+        self.out.clear();
+    }
+}
+
+impl Kind {
+    fn of(&self, id: ProducerId) -> bool {
+        matches!(self, Self::Publish { producer, .. } | Self::Core { producer, .. } if *producer == id)
+    }
+}
+
+impl Slot {
+    fn order(&self) -> u64 {
+        match self.kind {
+            Kind::Publish { order, .. } | Kind::Core { order, .. } => order,
+            Kind::Request | Kind::Echo => u64::MAX,
+        }
+    }
+    fn may_repeat(&self) -> bool {
+        matches!(self.kind, Kind::Publish { deduped: true, .. })
+    }
+    /// The honest outcome when no answer came in time.
+    fn expired(&self) -> Body {
+        let topic = self.wire.topic.as_str();
+        let error = |kind, text: String| Error::new(kind, text).topic(topic);
+        match &self.kind {
+            Kind::Request => Body::Reply(Err(error(ErrorKind::Timeout, "no reply came in time".into()))),
+            Kind::Echo => {
+                Body::Done(Err(error(ErrorKind::Timeout, "the server did not confirm in time".into())))
+            }
+            Kind::Publish { .. } if self.ambiguous => Body::Sent(Err(error(
+                ErrorKind::PublishUnknown,
+                format!(
+                    "no ack came for {} attempts; it may be stored: check, or send again with the same id",
+                    self.attempts
+                ),
+            ))),
+            _ => Body::Sent(Err(match &self.refusal {
+                Some(e) => e.clone().topic(topic),
+                None => error(
+                    ErrorKind::NotSent,
+                    "the message was never handed to a live connection: it is not stored".into(),
+                ),
+            })),
+        }
+    }
+}
+
+impl ProducerState {
+    fn fail(&mut self, e: Error) {
+        self.failed += 1;
+        if self.failures.len() < FAILURES_KEPT {
+            self.failures.push(e);
+        }
+    }
+    fn end_flushes(&mut self, post: &mut Post) {
+        let ended: Vec<_> = self.flushes.extract_if(.., |f| f.left == 0).collect();
+        for flush in ended {
+            let failed = Error::many(std::mem::take(&mut self.failures), std::mem::take(&mut self.failed));
+            post.add(flush.done, Body::Done(failed.map_or(Ok(()), Err)));
+        }
+    }
+    /// The name as an already shared text.
+    fn stream_named(&mut self, name: &str) -> Arc<str> {
+        match &self.stream {
+            Some(s) if **s == *name => s.clone(),
+            _ => self.stream.insert(name.into()).clone(),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The producer: one topic, one window of unsettled sends.
+//!
+//! Owns the checks made before anything is sent. The window, retries and outcomes are the pipeline's.
+
+use crate::{
+    bus::Shared,
+    config::ProducerConfig,
+    error::{Error, ErrorKind, Result},
+    mailbox::{Body, Completion, Many, Post},
+    message::{PubAck, SendOptions, checked_headers, headers_len},
+    pipeline::{ProducerId, Submission, Submitted},
+};
+use std::{sync::Arc, time::Duration};
+
+/// Sends to one topic.
+#[derive(Clone, Debug)]
+pub struct Producer {
+    shared: Arc<Shared>,
+    id: ProducerId,
+    topic: Arc<str>,
+    jetstream: bool,
+    declare: bool,
+    delivery_timeout: Duration,
+    dedupe: bool,
+}
+
+impl Producer {
+    pub(crate) fn open(shared: &Arc<Shared>, topic: &str, config: ProducerConfig) -> Result<Self> {
+        crate::topic::check_publish(topic)?;
+        config.check()?;
+        let (jetstream, declare) = (shared.config.jetstream, config.declare.unwrap_or(shared.config.declare));
+        let (delivery_timeout, dedupe) = (config.delivery_timeout, config.dedupe);
+        let id = shared.pipeline.state().add_producer(topic.into(), config, jetstream);
+        Ok(Self {
+            shared: shared.clone(),
+            id,
+            topic: topic.into(),
+            jetstream,
+            declare,
+            delivery_timeout,
+            dedupe,
+        })
+    }
+
+    /// The topic it sends to.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Sends one message and waits for its outcome: the server's ack, or `None` in core mode.
+    ///
+    /// Dropping the future stops the wait, not the message: it still counts in [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// `PublishRejected` and its kinds: not stored, and never will be. `PublishUnknown`: the deadline passed.
+    pub async fn send(&self, body: &[u8], options: SendOptions) -> Result<Option<PubAck>> {
+        let (done, rx) = Completion::task();
+        if let Submitted::Done = self.submit(body, options, done)? {
+            return Ok(None);
+        }
+        match rx.await {
+            Ok(Body::Sent(result)) => result,
+            _ => Err(Error::closed("bus")),
+        }
+    }
+
+    /// Enqueues one message without waiting; a failure shows at the next [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// `Backpressure` when `max_in_flight` sends are unsettled.
+    pub fn send_nowait(&self, body: &[u8], options: SendOptions) -> Result<()> {
+        self.submit(body, options, Completion::Nobody).map(|_| ())
+    }
+
+    /// Sends many messages; one result each, in order.
+    pub async fn send_many<B: AsRef<[u8]>>(
+        &self,
+        bodies: &[B],
+        options: &SendOptions,
+    ) -> Result<Vec<Result<Option<PubAck>>>> {
+        let (done, rx) = Completion::task();
+        self.start_send_many(bodies.iter().map(AsRef::as_ref), options, done)?;
+        match rx.await {
+            Ok(Body::Many(results)) => Ok(results),
+            _ => Err(Error::closed("bus")),
+        }
+    }
+
+    /// Waits until every send before it is settled.
+    ///
+    /// # Errors
+    /// What failed since the last flush and was reported to nobody.
+    pub async fn flush(&self) -> Result<()> {
+        let (done, rx) = Completion::task();
+        self.start_flush(done);
+        match rx.await {
+            Ok(Body::Done(result)) => result,
+            _ => Err(Error::closed("bus")),
+        }
+    }
+
+    /// Hosts: starts a send. True when it waits for its completion, false when it is done already (core mode).
+    pub fn start_send(&self, body: &[u8], options: SendOptions, done: Completion) -> Result<bool> {
+        Ok(matches!(self.submit(body, options, done)?, Submitted::Pending { .. }))
+    }
+
+    /// Hosts: starts a `send_many` with its bodies; every message gets an outcome through `done`.
+    pub fn start_send_many<'a>(
+        &self,
+        bodies: impl ExactSizeIterator<Item = &'a [u8]>,
+        options: &SendOptions,
+        done: Completion,
+    ) -> Result<()> {
+        if options.id.is_some() {
+            return Err(Error::new(
+                ErrorKind::InvalidHeader,
+                "one id cannot serve many messages: leave it out",
+            ));
+        }
+        if bodies.len() == 0 {
+            done.complete(Body::Many(Vec::new()));
+            return Ok(());
+        }
+        let many = Many::new(bodies.len(), done);
+        let mut post = Post::default();
+        for (index, body) in bodies.enumerate() {
+            let item = || Completion::Item { many: many.clone(), index };
+            match self.submit(body, options.clone(), item()) {
+                Ok(Submitted::Pending { .. }) => {}
+                Ok(Submitted::Done) => post.add(item(), Body::Sent(Ok(None))),
+                Err(e) => post.add(item(), Body::Sent(Err(e))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Hosts: starts a flush.
+    pub fn start_flush(&self, done: Completion) {
+        if self.jetstream {
+            let mut post = Post::default();
+            return self.shared.pipeline.change(|s| s.flush(self.id, done, &mut post));
+        }
+        // In core mode nothing is acked, so the flush is a round trip behind everything sent before it.
+        let (shared, id, timeout) = (self.shared.clone(), self.id, self.delivery_timeout);
+        crate::runtime::spawn(async move {
+            let (settled, rx) = Completion::task();
+            shared.pipeline.change(|s| s.flush(id, settled, &mut Post::default()));
+            let result = match rx.await {
+                Ok(Body::Done(Ok(()))) => shared.round_trip(timeout).await,
+                Ok(Body::Done(failed)) => failed,
+                _ => Err(Error::closed("bus")),
+            };
+            done.complete(Body::Done(result));
+        });
+    }
+
+    /// Hosts: a failure whose waiter was gone; the next flush reports it.
+    pub fn unreported(&self, e: Error) {
+        self.shared.pipeline.state().unreported(self.id, e);
+    }
+
+    /// Refuses further sends; those under way go on to their outcome.
+    pub fn close(&self) {
+        self.shared.pipeline.state().close_producer(self.id);
+    }
+
+    fn submit(&self, body: &[u8], options: SendOptions, done: Completion) -> Result<Submitted> {
+        let headers = checked_headers(&options)?;
+        let generated = if self.jetstream && self.dedupe && options.id.is_none() { 40 } else { 0 };
+        let size = body.len() + headers_len(headers.as_ref(), None) + generated;
+        let limit = self.shared.client.max_payload();
+        if size > limit && limit > 0 {
+            let text = format!(
+                "the message has {size} bytes with its headers; the server's limit (max_payload) is {limit}"
+            );
+            return Err(Error::new(ErrorKind::TooLarge, text).topic(&*self.topic));
+        }
+        let submission = Submission {
+            body,
+            headers,
+            key: options.key.map(Into::into),
+            has_id: options.id.is_some(),
+            done,
+        };
+        let submitted = self.shared.pipeline.submit(self.id, submission)?;
+        if let Submitted::Pending { prepare: true } = submitted {
+            self.prepare();
+        }
+        Ok(submitted)
+    }
+
+    /// Looks the stream up, or declares it, while the first messages are held.
+    fn prepare(&self) {
+        let this = self.clone();
+        crate::runtime::spawn(async move {
+            let result = this.check_stream().await;
+            let mut post = Post::default();
+            this.shared.pipeline.change(|s| s.prepared(this.id, result, &mut post));
+        });
+    }
+
+    async fn check_stream(&self) -> Result<()> {
+        let stream = self.shared.stream_for(&self.topic, self.declare).await?;
+        let window = stream.duplicate_window;
+        if self.dedupe && window > 0.0 && self.delivery_timeout.as_secs_f64() >= window {
+            return Err(Error::config(format!(
+                "delivery_timeout is {} s and the stream remembers ids for {window} s: a later retry could store twice; give a shorter delivery_timeout, or dedupe=False",
+                self.delivery_timeout.as_secs_f64()
+            ))
+            .topic(&*self.topic)
+            .stream(stream.name));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! Request and reply: asking, answering, and how a responder's failure reaches the asker.
+//!
+//! A failure travels as the headers of the NATS service convention, so that other clients understand it.
+
+use crate::{
+    bus::Shared,
+    error::{Error, ErrorKind, Result},
+    mailbox::{Body, Completion},
+    message::{Delivery, SendOptions, checked_headers},
+};
+use async_nats::{HeaderName, HeaderValue};
+use bytes::Bytes;
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+const ERROR_TEXT: &str = "Nats-Service-Error";
+const ERROR_CODE: &str = "Nats-Service-Error-Code";
+/// A failure's text longer than this is cut: it travels in a header.
+const LONGEST_TEXT: usize = 2048;
+
+impl Shared {
+    pub(crate) fn start_request(
+        &self,
+        topic: &str,
+        body: &[u8],
+        options: &SendOptions,
+        timeout: Duration,
+        done: Completion,
+    ) -> Result<()> {
+        crate::topic::check_publish(topic)?;
+        if timeout.is_zero() {
+            return Err(Error::config("timeout is 0: give a time above 0").topic(topic));
+        }
+        let headers = checked_headers(options)?;
+        let (size, limit) =
+            (body.len() + crate::message::headers_len(headers.as_ref(), None), self.client.max_payload());
+        if size > limit && limit > 0 {
+            let text = format!(
+                "the request has {size} bytes with its headers; the server's limit (max_payload) is {limit}"
+            );
+            return Err(Error::new(ErrorKind::TooLarge, text).topic(topic));
+        }
+        self.pipeline.ask(topic.into(), headers, body, timeout, done)
+    }
+}
+
+/// What a reply says: its body, or the responder's failure.
+pub fn read_reply(reply: Delivery) -> Result<Delivery> {
+    match reply.header(ERROR_TEXT) {
+        Some(text) => {
+            let code = reply.header(ERROR_CODE).unwrap_or("500");
+            Err(Error::new(ErrorKind::RequestFailed, format!("the responder failed ({code})")).server(text))
+        }
+        None => Ok(reply),
+    }
+}
+
+/// As [`read_reply`], on the way to a host.
+pub fn read_reply_body(body: Body) -> Body {
+    match body {
+        Body::Reply(result) => Body::Reply(result.and_then(read_reply)),
+        other => other,
+    }
+}
+
+pub(crate) fn reply(shared: &Arc<Shared>, to: &Delivery, answer: Result<&[u8], &str>) -> Result<()> {
+    // A message nobody waits for an answer to is an event, not a mistake.
+    let Some(inbox) = to.reply.clone() else { return Ok(()) };
+    match answer {
+        Ok(body) => {
+            let limit = shared.client.max_payload();
+            if body.len() > limit && limit > 0 {
+                let text = format!(
+                    "the reply has {} bytes; the server's limit (max_payload) is {limit}",
+                    body.len()
+                );
+                let e = Error::new(ErrorKind::TooLarge, text).topic(to.topic.as_str());
+                reply(shared, to, Err(e.message()))?;
+                return Err(e);
+            }
+            let body = shared.pipeline.state().copy(body);
+            shared.pipeline.plain(inbox, None, None, body);
+        }
+        Err(text) => {
+            let clean: String =
+                text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_TEXT).collect();
+            let pair = |name: &str, value: &str| {
+                Some((HeaderName::from_str(name).ok()?, HeaderValue::from_str(value).ok()?))
+            };
+            let headers: Vec<_> =
+                [pair(ERROR_TEXT, &clean), pair(ERROR_CODE, "500")].into_iter().flatten().collect();
+            shared.pipeline.plain(inbox, None, Some(headers.into()), Bytes::new());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,350 @@
+//! Streams and durables: found by subject first, declared as the platform declares them, never altered.
+//!
+//! Owns the JetStream API calls and what their errors mean. Never publishes messages.
+
+use crate::{
+    bus::Shared,
+    error::{Error, ErrorKind, Result},
+    pipeline::ApiError,
+    topic::{covers, stream_name},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// A stream as the server describes it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct StreamInfo {
+    /// Its name.
+    pub name: String,
+    /// The subjects it stores.
+    pub subjects: Vec<String>,
+    /// Messages stored now.
+    pub messages: u64,
+    /// Bytes stored now.
+    pub bytes: u64,
+    /// Sequence of the oldest message.
+    pub first_sequence: u64,
+    /// Sequence of the newest message.
+    pub last_sequence: u64,
+    /// Consumers it has.
+    pub consumers: u64,
+    /// Replicas it is stored on.
+    pub replicas: u64,
+    /// How long ids are remembered, in seconds.
+    pub duplicate_window: f64,
+}
+
+#[derive(Deserialize)]
+struct WireStream {
+    config: WireConfig,
+    #[serde(default)]
+    state: WireState,
+}
+#[derive(Deserialize)]
+struct WireConfig {
+    name: String,
+    #[serde(default)]
+    subjects: Vec<String>,
+    #[serde(default)]
+    duplicate_window: u64,
+    #[serde(default)]
+    num_replicas: u64,
+}
+#[derive(Deserialize, Default)]
+struct WireState {
+    #[serde(default)]
+    messages: u64,
+    #[serde(default)]
+    bytes: u64,
+    #[serde(default)]
+    first_seq: u64,
+    #[serde(default)]
+    last_seq: u64,
+    #[serde(default)]
+    consumer_count: u64,
+}
+#[derive(Deserialize)]
+struct WireStreams {
+    streams: Option<Vec<WireStream>>,
+    #[serde(default)]
+    total: usize,
+}
+
+/// What a consumer must know of its durable.
+#[derive(Clone, Debug)]
+pub(crate) struct Durable {
+    pub(crate) ack_wait: Duration,
+    pub(crate) max_ack_pending: usize,
+}
+#[derive(Deserialize)]
+struct WireConsumer {
+    config: WireConsumerConfig,
+}
+#[derive(Deserialize)]
+struct WireConsumerConfig {
+    #[serde(default)]
+    ack_wait: u64,
+    #[serde(default)]
+    max_ack_pending: i64,
+    #[serde(default)]
+    filter_subject: String,
+    #[serde(default)]
+    filter_subjects: Vec<String>,
+    deliver_subject: Option<String>,
+    #[serde(default)]
+    ack_policy: String,
+}
+
+impl From<WireStream> for StreamInfo {
+    fn from(w: WireStream) -> Self {
+        Self {
+            name: w.config.name,
+            subjects: w.config.subjects,
+            messages: w.state.messages,
+            bytes: w.state.bytes,
+            first_sequence: w.state.first_seq,
+            last_sequence: w.state.last_seq,
+            consumers: w.state.consumer_count,
+            replicas: w.config.num_replicas,
+            duplicate_window: Duration::from_nanos(w.config.duplicate_window).as_secs_f64(),
+        }
+    }
+}
+
+/// The platform's settings of a stream.
+fn platform_stream(name: &str, subjects: &[String], replicas: usize) -> Value {
+    json!({
+        "name": name, "subjects": subjects, "storage": "file", "retention": "limits", "discard": "old",
+        "max_age": Duration::from_secs(24 * 3600).as_nanos() as u64, "max_msgs": 1_000_000, "max_bytes": 1 << 30,
+        "max_consumers": -1, "max_msg_size": -1, "num_replicas": replicas,
+    })
+}
+
+/// A failed JetStream API call as one of our kinds.
+fn api_error(e: &ApiError) -> Error {
+    let (kind, text) = match (e.err_code, e.code) {
+        (10039 | 10076, _) => (
+            ErrorKind::NotFound,
+            "JetStream is not enabled for this account: enable it, or set jetstream to false",
+        ),
+        (10058 | 10065 | 10148, _) => (ErrorKind::Conflict, "another stream or consumer stands in the way"),
+        (_, 404) => (ErrorKind::NotFound, "the stream or consumer does not exist"),
+        (_, 503) => (ErrorKind::Connection, "JetStream cannot answer now"),
+        _ => (ErrorKind::Config, "the server refused the stream or consumer"),
+    };
+    Error::new(kind, text).server(&*e.description)
+}
+
+impl Shared {
+    /// One JetStream API call; tries again while the cluster has no leader, until `api_timeout`.
+    pub(crate) async fn api<T: DeserializeOwned>(&self, call: &str, body: &Value) -> Result<T> {
+        let until = Instant::now() + self.config.api_timeout;
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let error = match self
+                .pipeline
+                .request(format!("$JS.API.{call}"), &body, left.max(Duration::from_millis(1)))
+                .await
+            {
+                Ok(reply) => {
+                    let value: Value = serde_json::from_slice(&reply.body).map_err(|e| {
+                        Error::new(ErrorKind::Decode, format!("the answer to {call} is not JSON: {e}"))
+                    })?;
+                    match value.get("error").map(|e| ApiError::deserialize(e)) {
+                        Some(Ok(e)) if e.code == 503 && !matches!(e.err_code, 10039 | 10076) => api_error(&e),
+                        Some(Ok(e)) => return Err(api_error(&e)),
+                        Some(Err(e)) => {
+                            return Err(Error::new(ErrorKind::Decode, format!("the answer to {call}: {e}")));
+                        }
+                        None => {
+                            return serde_json::from_value(value).map_err(|e| {
+                                Error::new(ErrorKind::Decode, format!("the answer to {call}: {e}"))
+                            });
+                        }
+                    }
+                }
+                Err(e) if e.kind() == ErrorKind::NoResponders => {
+                    let text = "JetStream is not enabled on this server: start it with -js, or set jetstream to false";
+                    if !self.client.server_info().jetstream {
+                        return Err(Error::new(ErrorKind::NotFound, text));
+                    }
+                    Error::new(ErrorKind::Connection, "JetStream has no leader now")
+                }
+                Err(e) if e.kind() == ErrorKind::Timeout => {
+                    return Err(Error::new(
+                        ErrorKind::Timeout,
+                        format!("JetStream did not answer {call} in time"),
+                    ));
+                }
+                Err(e) => return Err(e),
+            };
+            if Instant::now() + Duration::from_millis(100) > until {
+                return Err(error);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// All streams, or those whose subjects meet a topic.
+    pub(crate) async fn streams(&self, topic: Option<&str>) -> Result<Vec<StreamInfo>> {
+        let mut found: Vec<StreamInfo> = Vec::new();
+        loop {
+            let mut query = json!({"offset": found.len()});
+            if let Some(topic) = topic {
+                query["subject"] = topic.into();
+            }
+            let page: WireStreams = self.api("STREAM.LIST", &query).await?;
+            let page_len = page.streams.as_ref().map_or(0, Vec::len);
+            found.extend(page.streams.into_iter().flatten().map(StreamInfo::from));
+            if page_len == 0 || found.len() >= page.total {
+                return Ok(found);
+            }
+        }
+    }
+
+    pub(crate) async fn stream(&self, name: &str) -> Result<StreamInfo> {
+        check_name(name)?;
+        let found: WireStream =
+            self.api(&format!("STREAM.INFO.{name}"), &Value::Null).await.map_err(|e| e.stream(name))?;
+        Ok(found.into())
+    }
+
+    /// Declares a stream with the platform's settings; one that is there with the same subjects is left as it is.
+    pub(crate) async fn declare_stream(&self, name: &str, subjects: &[String]) -> Result<StreamInfo> {
+        check_name(name)?;
+        subjects.iter().try_for_each(|s| crate::topic::check_subscribe(s))?;
+        if let Some(found) = self.existing(name).await? {
+            if subjects.iter().all(|s| found.subjects.iter().any(|have| covers(have, s))) {
+                return Ok(found);
+            }
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("the stream stores {:?} and not {subjects:?}: topics that differ only in '.' and '_' get the same stream name; declare one under another name", found.subjects),
+            )
+            .stream(name));
+        }
+        let config = platform_stream(name, subjects, self.config.replicas);
+        match self.api::<WireStream>(&format!("STREAM.CREATE.{name}"), &config).await {
+            Ok(made) => Ok(made.into()),
+            // Another service declared it in the same moment.
+            Err(e) if e.kind() == ErrorKind::Conflict => match self.existing(name).await? {
+                Some(found) if subjects.iter().all(|s| found.subjects.iter().any(|have| covers(have, s))) => {
+                    Ok(found)
+                }
+                _ => Err(e.stream(name)),
+            },
+            Err(e) => Err(e.stream(name)),
+        }
+    }
+
+    async fn existing(&self, name: &str) -> Result<Option<StreamInfo>> {
+        match self.stream(name).await {
+            Ok(found) => Ok(Some(found)),
+            Err(e)
+                if e.kind() == ErrorKind::NotFound
+                    && e.stream_name().is_some()
+                    && !e.message().contains("enable") =>
+            {
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The stream that stores a topic: found by subject, else declared if that is allowed.
+    pub(crate) async fn stream_for(&self, topic: &str, declare: bool) -> Result<StreamInfo> {
+        let found = self.streams(Some(topic)).await.map_err(|e| e.topic(topic))?;
+        if let Some(stream) = found.into_iter().find(|s| s.subjects.iter().any(|have| covers(have, topic))) {
+            return Ok(stream);
+        }
+        if !declare {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                "no stream stores this topic, and declare is off: declare one",
+            )
+            .topic(topic));
+        }
+        let name = stream_name(topic).replace('*', "ANY").replace('>', "ALL");
+        self.declare_stream(&name, &[topic.to_owned()]).await.map_err(|e| e.topic(topic))
+    }
+
+    /// The durable of a group: bound as it is, else made with the server's defaults, as the platform makes it.
+    pub(crate) async fn durable(&self, stream: &str, topic: &str, group: &str) -> Result<Durable> {
+        let named = |e: Error| e.topic(topic).stream(stream).group(group);
+        let found: WireConsumer =
+            match self.api(&format!("CONSUMER.INFO.{stream}.{group}"), &Value::Null).await {
+                Ok(found) => found,
+                Err(e) if e.kind() == ErrorKind::NotFound => {
+                    let config = json!({"stream_name": stream, "config": {
+                        "durable_name": group, "filter_subject": topic, "ack_policy": "explicit",
+                        "deliver_policy": "all", "replay_policy": "instant",
+                    }});
+                    self.api(&format!("CONSUMER.DURABLE.CREATE.{stream}.{group}"), &config)
+                        .await
+                        .map_err(named)?
+                }
+                Err(e) => return Err(named(e)),
+            };
+        let c = found.config;
+        let conflict = |field: &str, has: &str, want: &str| {
+            let text = format!(
+                "the group's durable exists with {field} {has}, and {want} is needed: use another group, or correct the durable"
+            );
+            Err(named(Error::new(ErrorKind::Conflict, text)))
+        };
+        if c.deliver_subject.is_some() {
+            return conflict("deliver_subject", "set (a push consumer)", "a pull consumer");
+        }
+        if c.ack_policy != "explicit" {
+            return conflict("ack_policy", &c.ack_policy, "explicit");
+        }
+        let mut filters = c.filter_subjects;
+        filters.extend(Some(c.filter_subject).filter(|f| !f.is_empty()));
+        if !filters.is_empty() && !filters.iter().any(|f| covers(f, topic)) {
+            return conflict("filter_subject", &filters.join(", "), topic);
+        }
+        Ok(Durable {
+            ack_wait: Duration::from_nanos(c.ack_wait).max(Duration::from_millis(10)),
+            max_ack_pending: usize::try_from(c.max_ack_pending).unwrap_or(usize::MAX).max(1),
+        })
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let bad = name.is_empty()
+        || name
+            .chars()
+            .any(|c| matches!(c, '.' | '*' | '>' | '/' | '\\') || c.is_whitespace() || c.is_control());
+    if bad {
+        return Err(Error::config(format!(
+            "{name:?} is not a stream name: no '.', '*', '>', '/', '\\' or white space"
+        )));
+    }
+    Ok(())
+}
+
+/// A stream by name.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) name: String,
+}
+
+impl Stream {
+    /// Asks the server about the stream.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none of that name.
+    pub async fn info(&self) -> Result<StreamInfo> {
+        self.shared.stream(&self.name).await
+    }
+    /// The stream's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
