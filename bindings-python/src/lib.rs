@@ -1,1 +1,56 @@
+//! The Python binding: converts, wakes, and hands over. All behaviour is in the core.
+//!
+//! `bridge`: one mailbox per event loop; `awaitable`: what calls return; one file per noun besides.
 
+// pyo3's signatures need values by reference or owned where clippy would have it otherwise.
+#![allow(missing_docs, clippy::needless_pass_by_value, clippy::unnecessary_wraps, clippy::missing_panics_doc)]
+
+mod awaitable;
+mod bridge;
+mod bus;
+mod consumer;
+mod convert;
+mod errors;
+mod message;
+mod producer;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _native {
+    use super::*;
+
+    #[pymodule_export]
+    use super::{
+        bus::{Bus, Stream, connect},
+        consumer::Consumer,
+        message::{Message, PubAck},
+        producer::Producer,
+    };
+
+    /// The error kinds of the core: (class, parent, code, retryable).
+    #[pyfunction]
+    fn error_kinds() -> Vec<(&'static str, &'static str, &'static str, bool)> {
+        nats_eventbus::ErrorKind::ALL
+            .iter()
+            .map(|k| (k.class(), k.parent(), k.code(), k.retryable()))
+            .collect()
+    }
+
+    /// Builds a topic from tokens.
+    #[pyfunction]
+    #[pyo3(signature = (*tokens))]
+    fn topic(py: Python<'_>, tokens: Vec<String>) -> PyResult<String> {
+        nats_eventbus::topic(&tokens).map_err(|e| errors::raise(py, &e))
+    }
+
+    #[pymodule_init]
+    fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
+        m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        if let Some(runtime) = nats_eventbus::runtime::get() {
+            // Refused only when another import in this process did it already: the same runtime.
+            let _ = pyo3_async_runtimes::tokio::init_with_runtime(runtime);
+        }
+        Ok(())
+    }
+}

@@ -64,8 +64,8 @@ kinds! {
     PublishUnknown, "PublishUnknown", "publish.unknown", "EventBusError", true;
     /// The window is full: slow down. `Backpressure`.
     Backpressure, "Backpressure", "backpressure", "EventBusError", true;
-    /// The time given ran out. `TimeoutError`.
-    Timeout, "TimeoutError", "timeout", "EventBusError", true;
+    /// The time given ran out. `Timeout`.
+    Timeout, "Timeout", "timeout", "EventBusError", true;
     /// Nobody answers the topic. `NoResponders`.
     NoResponders, "NoResponders", "request.no_responders", "EventBusError", true;
     /// The responder failed; the text is its own. `RequestFailed`.

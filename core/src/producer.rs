@@ -104,6 +104,20 @@ impl Producer {
         Ok(matches!(self.submit(body, options, done)?, Submitted::Pending { .. }))
     }
 
+    /// Hosts: sends at once where that needs no completion, in core mode with a connection and room; false otherwise.
+    pub fn try_send_core(&self, body: &[u8], options: &SendOptions) -> Result<bool> {
+        if self.jetstream || !self.shared.link.is_connected() {
+            return Ok(false);
+        }
+        match self.submit(body, options.clone(), Completion::Nobody) {
+            Ok(Submitted::Done) => Ok(true),
+            // Full, or just disconnected: the caller waits for a place.
+            Ok(Submitted::Pending { .. }) => Ok(true),
+            Err(e) if e.kind() == ErrorKind::Backpressure => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Hosts: starts a `send_many` with its bodies; every message gets an outcome through `done`.
     pub fn start_send_many<'a>(
         &self,

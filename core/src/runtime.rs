@@ -10,24 +10,23 @@ use tokio::{
 
 static RUNTIME: OnceLock<Option<Runtime>> = OnceLock::new();
 
-/// The runtime everything of ours runs on; the caller's own where threads cannot be started.
-///
-/// # Panics
-/// When threads cannot be started and the caller has no runtime of its own.
-pub fn handle() -> Handle {
+/// The runtime of the process; `None` where its threads cannot be started.
+pub fn get() -> Option<&'static Runtime> {
     let threads =
         || std::env::var("NATS_EVENTBUS_THREADS").ok()?.parse().ok().filter(|n| (1..=64).contains(n));
     let build = || {
-        Builder::new_multi_thread()
-            .worker_threads(threads().unwrap_or(1))
-            .thread_name("nats-eventbus")
-            .enable_all()
-            .build()
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(threads().unwrap_or(1)).thread_name("nats-eventbus").enable_all().build()
     };
-    match RUNTIME.get_or_init(|| build().ok()) {
-        Some(runtime) => runtime.handle().clone(),
-        None => Handle::current(),
-    }
+    RUNTIME.get_or_init(|| build().ok()).as_ref()
+}
+
+/// What everything of ours is spawned on; the caller's own runtime where ours cannot be started.
+///
+/// # Panics
+/// When there is neither.
+pub fn handle() -> Handle {
+    get().map_or_else(Handle::current, |runtime| runtime.handle().clone())
 }
 
 /// Runs a task on the runtime, whatever thread calls.

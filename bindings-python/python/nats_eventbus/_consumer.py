@@ -1,0 +1,85 @@
+"""The consumer, as asyncio code uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from types import TracebackType
+
+from . import _native
+
+__all__ = ["Consumer"]
+
+
+class Consumer:
+    """Receives the messages of a topic for a group. Made by :meth:`Bus.consumer`.
+
+    Iterate it, or :meth:`fetch`. Every message is to be settled by ``ack``, ``nak`` or ``term``; until then it is
+    kept from redelivery, for up to ``max_processing``. Nothing is lost by cancelling a wait.
+    """
+
+    def __init__(self, native: _native.Consumer) -> None:
+        self._native = native
+
+    @property
+    def topic(self) -> str:
+        """The topic, with its wildcards."""
+        return self._native.topic
+
+    @property
+    def group(self) -> str:
+        """The group: durable (JetStream) or queue group (core)."""
+        return self._native.group
+
+    @property
+    def stream(self) -> str | None:
+        """The stream it reads; None in core mode."""
+        return self._native.stream
+
+    def __aiter__(self) -> AsyncIterator[_native.Message]:
+        return self._native
+
+    async def fetch(self, max: int, timeout: float | timedelta = 5.0) -> list[_native.Message]:
+        """Up to ``max`` messages, waiting for them up to ``timeout`` (seconds, default 5).
+
+        Fewer, or none, when the time runs out first. A cancelled fetch gives back what it had taken.
+
+        Raises:
+            ClosedError: the consumer is closed. NotFoundError: its durable or stream was deleted.
+        """
+        if max < 1:
+            raise ValueError(f"fetch of {max} messages: ask for 1 or more")
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        out = self._native.take(max)
+        try:
+            async with asyncio.timeout(seconds):
+                while len(out) < max:
+                    await self._native.ready()
+                    out += self._native.take(max - len(out))
+        except TimeoutError:
+            pass
+        except BaseException:
+            self._native.put_back(out)
+            raise
+        return out
+
+    async def close(self) -> None:
+        """Stops pulling and gives back what is buffered, so that another worker has it now. The durable stays."""
+        await self._native.close()
+
+    async def __aenter__(self) -> Consumer:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        stream = f" stream={self.stream!r}" if self.stream else ""
+        return f"<Consumer topic={self.topic!r} group={self.group!r}{stream}>"
+
+    def _repr_html_(self) -> str:
+        return f"<b>Consumer</b> <code>{html.escape(self.topic)}</code> for <code>{html.escape(self.group)}</code>"

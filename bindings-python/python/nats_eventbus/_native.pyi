@@ -1,0 +1,186 @@
+"""The native module: what it hands out, as the package uses it."""
+
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
+from datetime import datetime, timedelta
+from os import PathLike
+from typing import Any, final
+
+__version__: str
+
+def error_kinds() -> list[tuple[str, str, str, bool]]: ...
+def topic(*tokens: str) -> str: ...
+def connect(candidates: list[str | PathLike[str]], **settings: Any) -> Awaitable[Bus]: ...
+
+@final
+class PubAck:
+    """The server's word that a message is stored."""
+
+    @property
+    def stream(self) -> str:
+        """The stream the message is stored in."""
+    @property
+    def sequence(self) -> int:
+        """Its sequence there."""
+    @property
+    def duplicate(self) -> bool:
+        """Whether it was already stored under the same id."""
+
+@final
+class Message:
+    """A message received. Settle it once: :meth:`ack`, :meth:`nak` or :meth:`term`."""
+
+    @property
+    def topic(self) -> str:
+        """The topic it was sent to."""
+    @property
+    def group(self) -> str | None:
+        """The group it was received for; None for a reply."""
+    @property
+    def body(self) -> bytes:
+        """The body."""
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers; of a repeated one the first value."""
+    @property
+    def key(self) -> str | None:
+        """The key that orders it, if any."""
+    @property
+    def id(self) -> str | None:
+        """The message id, if any."""
+    @property
+    def attempt(self) -> int:
+        """The server's delivery count, from 1; 1 in core mode."""
+    @property
+    def sequence(self) -> int | None:
+        """Its sequence in the stream; None in core mode."""
+    @property
+    def stream(self) -> str | None:
+        """The stream it is stored in; None in core mode."""
+    @property
+    def timestamp(self) -> datetime | None:
+        """When it was stored, in UTC; None in core mode."""
+    def text(self) -> str:
+        """The body as text. Raises DecodeError when it is not UTF-8."""
+    def json(self) -> Any:
+        """The body decoded as JSON, integers exact. Raises DecodeError when it is not JSON."""
+    def ack(self) -> bool:
+        """Done. Returns at once, batched on the wire. False if settled before, or in core mode."""
+    def nak(self, delay: float | timedelta | str | None = None) -> bool:
+        """To be delivered again, after ``delay`` (seconds or timedelta) or at once."""
+    def term(self, reason: str | None = None) -> bool:
+        """Never to be delivered again, for this reason."""
+    def in_progress(self) -> bool:
+        """Still being worked on: the ack wait starts anew."""
+    def ack_confirmed(self, timeout: float | timedelta | str | None = None) -> Coroutine[Any, Any, None]:
+        """Acks and waits for the server's word, up to ``timeout`` (default 5 s).
+
+        Raises Timeout when it does not come in time, ConflictError when the message was settled before.
+        """
+    def _reply(self, body: Any = None, *, error: str | None = None) -> None: ...
+
+@final
+class Producer:
+    """Sends to one topic. Made by :meth:`Bus.producer`."""
+
+    @property
+    def topic(self) -> str:
+        """The topic it sends to."""
+    def send(
+        self,
+        body: Any,
+        *,
+        key: str | None = None,
+        id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        ttl: float | timedelta | str | None = None,
+    ) -> Coroutine[Any, Any, PubAck | None]:
+        """Sends one message; await it for its outcome: PubAck, or None in core mode.
+
+        The message is on its way once this returns; awaiting tells the outcome. Cancelling the wait does not
+        cancel the message: it still counts in :meth:`flush`.
+
+        Args:
+            body: bytes-like as it is, str as UTF-8, anything else as JSON (also pydantic, msgspec, dataclass).
+            key: orders messages: those of one key are stored in the order sent.
+            id: deduplicates messages within the stream's window; generated when absent.
+            headers: further headers.
+            ttl: how long the stream keeps the message, in seconds (server 2.11, stream must allow it).
+
+        Raises:
+            PublishRejected: not stored and never will be (TooLarge, InvalidHeader, StreamFull, NotSent, …).
+            PublishUnknown: ``delivery_timeout`` passed; it may be stored.
+        """
+    def send_nowait(
+        self,
+        body: Any,
+        *,
+        key: str | None = None,
+        id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        ttl: float | timedelta | str | None = None,
+    ) -> None:
+        """Enqueues one message without waiting; failures are raised by the next :meth:`flush`.
+
+        Raises:
+            Backpressure: ``max_in_flight`` sends are unsettled.
+        """
+    def send_many(
+        self,
+        bodies: Iterable[Any],
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        ttl: float | timedelta | str | None = None,
+    ) -> Coroutine[Any, Any, list[PubAck | Exception | None]]:
+        """Sends many messages; await it for one PubAck (None in core mode) or exception each, in order."""
+    def flush(self) -> Coroutine[Any, Any, None]:
+        """Waits until everything sent before is settled; in core mode for a round trip to the server.
+
+        Raises what failed since the last flush and was told to nobody; ``failures`` holds each.
+        """
+    def close(self) -> None:
+        """Refuses further sends; those under way go on to their outcome."""
+
+@final
+class Consumer:
+    @property
+    def topic(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def stream(self) -> str | None: ...
+    def __aiter__(self) -> Consumer: ...
+    def __anext__(self) -> Coroutine[Any, Any, Message]: ...
+    def take(self, max: int) -> list[Message]: ...
+    def ready(self) -> Coroutine[Any, Any, None]: ...
+    def put_back(self, messages: list[Message]) -> None: ...
+    def close(self) -> Awaitable[None]: ...
+
+@final
+class Stream:
+    @property
+    def name(self) -> str: ...
+    def info(self) -> Awaitable[dict[str, Any]]: ...
+
+@final
+class Bus:
+    @property
+    def state(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def jetstream(self) -> bool: ...
+    @property
+    def server(self) -> dict[str, Any]: ...
+    def metrics(self) -> dict[str, int]: ...
+    def bridge_counts(self) -> tuple[int, int]: ...
+    def producer(self, topic: str, **settings: Any) -> Producer: ...
+    def consumer(self, topic: str, **settings: Any) -> Awaitable[Consumer]: ...
+    def respond(self, topic: str, group: str) -> Awaitable[Consumer]: ...
+    def request(
+        self, topic: str, body: Any, timeout: float | timedelta | str, headers: Mapping[str, str] | None = None
+    ) -> Coroutine[Any, Any, Message]: ...
+    def streams(self) -> Awaitable[list[dict[str, Any]]]: ...
+    def stream(self, name: str) -> Stream: ...
+    def declare_stream(self, name: str, subjects: list[str]) -> Awaitable[dict[str, Any]]: ...
+    def close(self) -> Awaitable[None]: ...

@@ -1,0 +1,42 @@
+"""Groups of settings. Defaults and meaning are the core's; here only names, so that editors know them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from datetime import timedelta
+from typing import Any
+
+__all__ = ["Backoff", "Tls"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Backoff:
+    """How waiting grows between tries: exponential, jittered, capped. Times in seconds."""
+
+    initial: float | timedelta | None = None
+    """The first wait; default 0.1 s."""
+    max: float | timedelta | None = None
+    """The longest wait; default 8 s."""
+    factor: float | None = None
+    """What each wait is multiplied by for the next; default 2."""
+    jitter: float | None = None
+    """The share of a wait that is random, 0 to 1; default 0.2."""
+
+    def _settings(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if v is not None}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tls:
+    """TLS files, in PEM. Given at all, TLS is required of every server."""
+
+    ca: str | os.PathLike[str] | None = None
+    """The authority to trust besides the system's."""
+    cert: str | os.PathLike[str] | None = None
+    """The client's certificate; needs ``key``."""
+    key: str | os.PathLike[str] | None = None
+    """The client's private key; needs ``cert``."""
+
+    def _settings(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if v is not None}

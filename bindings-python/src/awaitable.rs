@@ -1,0 +1,197 @@
+//! What calls return: awaitables that never cost a task.
+//!
+//! [`Ready`] is done already. [`Waiting`] is an asyncio future that the drain completes. Both speak the coroutine
+//! protocol, so that `create_task` and `TaskGroup` take them too.
+
+use parking_lot::Mutex;
+use pyo3::{
+    exceptions::{PyRuntimeError, PyStopIteration},
+    prelude::*,
+    sync::PyOnceLock,
+    types::PyTuple,
+};
+
+/// An awaitable whose result is there.
+#[pyclass(frozen, module = "nats_eventbus._native")]
+pub(crate) struct Ready(Mutex<Option<Py<PyAny>>>);
+
+static READY_NONE: PyOnceLock<Py<Ready>> = PyOnceLock::new();
+
+impl Ready {
+    pub(crate) fn value(py: Python<'_>, value: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
+        Ok(Bound::new(py, Self(Mutex::new(Some(value))))?.into_any())
+    }
+    /// The one that gives `None`, shared by all who need it.
+    pub(crate) fn none(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        let none = READY_NONE.get_or_try_init(py, || Py::new(py, Self(Mutex::new(None))))?;
+        Ok(none.bind(py).clone().into_any())
+    }
+}
+
+#[pymethods]
+impl Ready {
+    fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+    fn __next__(&self) -> PyResult<()> {
+        match self.0.lock().take() {
+            Some(value) => Err(PyStopIteration::new_err((value,))),
+            None => Err(PyStopIteration::new_err(())),
+        }
+    }
+    fn send(&self, _value: Py<PyAny>) -> PyResult<()> {
+        self.__next__()
+    }
+    #[pyo3(signature = (*exc))]
+    fn throw(&self, exc: &Bound<'_, PyTuple>) -> PyErr {
+        thrown(exc)
+    }
+    fn close(&self) {}
+    fn __repr__(&self) -> &'static str {
+        "<nats_eventbus awaitable, done>"
+    }
+}
+
+fn thrown(exc: &Bound<'_, PyTuple>) -> PyErr {
+    match exc.get_item(0) {
+        Ok(e) => PyErr::from_value(e),
+        Err(e) => e,
+    }
+}
+
+/// An awaitable behind an asyncio future.
+#[pyclass(frozen, module = "nats_eventbus._native")]
+pub(crate) struct Waiting {
+    future: Py<PyAny>,
+    iter: Mutex<Option<Py<PyAny>>>,
+}
+
+impl Waiting {
+    pub(crate) fn on(py: Python<'_>, future: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
+        Ok(Bound::new(py, Self { future, iter: Mutex::new(None) })?.into_any())
+    }
+    fn iter<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(iter) = &*self.iter.lock() {
+            return Ok(iter.bind(py).clone());
+        }
+        let iter = future_iter(self.future.bind(py))?;
+        *self.iter.lock() = Some(iter.clone().unbind());
+        Ok(iter)
+    }
+}
+
+/// What awaiting a future iterates over.
+pub(crate) fn future_iter<'py>(future: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    future.call_method0(pyo3::intern!(future.py(), "__await__"))
+}
+
+#[pymethods]
+impl Waiting {
+    fn __await__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        future_iter(self.future.bind(py))
+    }
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.send(py, py.None())
+    }
+    fn send<'py>(&self, py: Python<'py>, value: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.iter(py)?.call_method1(pyo3::intern!(py, "send"), (value,))
+    }
+    #[pyo3(signature = (*exc))]
+    fn throw<'py>(&self, py: Python<'py>, exc: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        self.iter(py)?.call_method1(pyo3::intern!(py, "throw"), exc)
+    }
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(iter) = self.iter.lock().take() {
+            iter.call_method0(py, "close")?;
+        }
+        Ok(())
+    }
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("<nats_eventbus awaitable on {}>", self.future.bind(py).repr()?))
+    }
+}
+
+/// A wait that looks again after each wake-up: `step` gives a value, or registers a wait and gives its future.
+///
+/// What it waits for is taken only when the waiter runs again, so a cancelled wait takes nothing.
+pub(crate) enum Step<'py> {
+    Done(Py<PyAny>),
+    Wait(Bound<'py, PyAny>),
+}
+
+pub(crate) type Stepper = Box<dyn for<'py> Fn(Python<'py>) -> PyResult<Step<'py>> + Send + Sync>;
+
+#[pyclass(frozen, module = "nats_eventbus._native")]
+pub(crate) struct Polling {
+    step: Stepper,
+    iter: Mutex<Option<Py<PyAny>>>,
+}
+
+impl Polling {
+    pub(crate) fn on(py: Python<'_>, step: Stepper, first: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let iter = Mutex::new(Some(future_iter(first)?.unbind()));
+        Ok(Py::new(py, Self { step, iter })?.into_any())
+    }
+
+    /// Goes on with the future waited for; when it is done, looks again.
+    fn advance<'py>(
+        &self,
+        py: Python<'py>,
+        mut resume: impl FnMut(Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        loop {
+            let Some(iter) = self.iter.lock().take() else {
+                return Err(PyRuntimeError::new_err("this awaitable was awaited already"));
+            };
+            match resume(iter.bind(py).clone()) {
+                Ok(yielded) => {
+                    *self.iter.lock() = Some(iter);
+                    return Ok(yielded);
+                }
+                Err(e) if e.is_instance_of::<PyStopIteration>(py) => match (self.step)(py)? {
+                    Step::Done(value) => return Err(PyStopIteration::new_err((value,))),
+                    Step::Wait(future) => {
+                        // A fresh future yields itself on its first step; one that is done already is looked past.
+                        let iter = future_iter(&future)?;
+                        let yielded = iter.call_method1(pyo3::intern!(py, "send"), (py.None(),));
+                        *self.iter.lock() = Some(iter.unbind());
+                        if let Ok(yielded) = yielded {
+                            return Ok(yielded);
+                        }
+                    }
+                },
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl Polling {
+    fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.send(py, py.None())
+    }
+    fn send<'py>(&self, py: Python<'py>, value: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let value = value.into_bound(py);
+        self.advance(py, |iter| iter.call_method1(pyo3::intern!(py, "send"), (value.clone(),)))
+    }
+    #[pyo3(signature = (*exc))]
+    fn throw<'py>(&self, py: Python<'py>, exc: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        self.advance(py, |iter| iter.call_method1(pyo3::intern!(py, "throw"), exc))
+    }
+    fn close(&self) {
+        self.iter.lock().take();
+    }
+}

@@ -1,0 +1,253 @@
+//! One mailbox per event loop, and the drain that completes its futures.
+//!
+//! Owns waking the loop: an eventfd watched by the loop needs no GIL; loops without readers are woken by
+//! `call_soon_threadsafe`. A batch of results costs one wake-up.
+
+use crate::{errors::raise, message};
+use nats_eventbus::{
+    Completion, Mailbox, Producer,
+    mailbox::{Body, Letter},
+    read_reply_body,
+};
+use parking_lot::Mutex;
+use pyo3::{
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyCFunction, PyList},
+};
+use slab::Slab;
+use std::sync::Arc;
+
+/// Letters per drain: bounded, so that a full mailbox does not starve the loop's other work.
+const BATCH: usize = 1024;
+
+/// What a letter's token stands for.
+enum Waiter {
+    /// A future to complete.
+    Future(Py<PyAny>),
+    /// A send's: a failure nobody is left to hear is kept for the next flush.
+    Send(Py<PyAny>, Producer),
+}
+
+/// The bridge to one event loop.
+pub(crate) struct LoopBridge {
+    event_loop: Py<PyAny>,
+    create_future: Py<PyAny>,
+    mailbox: Arc<Mailbox>,
+    waiters: Mutex<Slab<Waiter>>,
+    #[cfg(target_os = "linux")]
+    fd: Option<Arc<std::os::fd::OwnedFd>>,
+}
+
+/// The bridges of a bus, by loop; the last one used first.
+#[derive(Default)]
+pub(crate) struct Bridges(Mutex<Vec<Arc<LoopBridge>>>);
+
+static RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+impl Bridges {
+    /// The bridge of the running loop.
+    pub(crate) fn current(&self, py: Python<'_>) -> PyResult<Arc<LoopBridge>> {
+        let get = RUNNING_LOOP.get_or_try_init(py, || {
+            Ok::<_, PyErr>(py.import("asyncio")?.getattr("get_running_loop")?.unbind())
+        })?;
+        let running = get.bind(py).call0()?;
+        let mut all = self.0.lock();
+        if let Some(found) = all.iter().position(|b| b.event_loop.is(&running)) {
+            if found > 0 {
+                all.swap(0, found);
+            }
+            return Ok(all[0].clone());
+        }
+        drop(all);
+        let made = LoopBridge::new(&running)?;
+        let mut all = self.0.lock();
+        all.retain(|b| !b.is_closed(py));
+        all.insert(0, made.clone());
+        Ok(made)
+    }
+
+    /// Letters and wake-ups of all loops.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        self.0.lock().iter().map(|b| b.mailbox.counts()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+    }
+}
+
+impl LoopBridge {
+    fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
+        let py = event_loop.py();
+        #[cfg(target_os = "linux")]
+        if let Some(made) = Self::with_reader(event_loop)? {
+            return Ok(made);
+        }
+        // The drain must know the bridge, which is made after it.
+        let slot: Arc<Mutex<Option<std::sync::Weak<Self>>>> = Arc::default();
+        let drain = {
+            let slot = slot.clone();
+            PyCFunction::new_closure(py, None, None, move |args, _| {
+                let bridge = slot.lock().as_ref().and_then(std::sync::Weak::upgrade);
+                bridge.map_or(Ok(()), |b| b.drain(args.py()))
+            })?
+        };
+        let call = event_loop.getattr("call_soon_threadsafe")?.unbind();
+        let drain = drain.unbind();
+        let mailbox = Mailbox::new(move || {
+            // No interpreter, or a closed loop: nobody is left to hear.
+            let _ = Python::try_attach(|py| call.call1(py, (&drain,)).map(drop));
+        });
+        let made = Arc::new(Self {
+            event_loop: event_loop.clone().unbind(),
+            create_future: event_loop.getattr("create_future")?.unbind(),
+            mailbox,
+            waiters: Mutex::default(),
+            #[cfg(target_os = "linux")]
+            fd: None,
+        });
+        *slot.lock() = Some(Arc::downgrade(&made));
+        Ok(made)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn with_reader(event_loop: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Self>>> {
+        use rustix::event::{EventfdFlags, eventfd};
+        use std::os::fd::AsRawFd;
+        let py = event_loop.py();
+        if event_loop.getattr_opt("add_reader")?.is_none() {
+            return Ok(None);
+        }
+        let Ok(fd) = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC) else { return Ok(None) };
+        let fd = Arc::new(fd);
+        let wake = fd.clone();
+        let mailbox = Mailbox::new(move || {
+            // The only failure is a full counter, which means that the loop is woken already.
+            let _ = rustix::io::write(&*wake, &1u64.to_ne_bytes());
+        });
+        let made = Arc::new(Self {
+            event_loop: event_loop.clone().unbind(),
+            create_future: event_loop.getattr("create_future")?.unbind(),
+            mailbox,
+            waiters: Mutex::default(),
+            fd: Some(fd.clone()),
+        });
+        let weak = Arc::downgrade(&made);
+        let number = fd.as_raw_fd();
+        // The callback holds the descriptor: it stays open for as long as the loop watches it.
+        let drain = PyCFunction::new_closure(py, None, None, move |args, _| {
+            let mut count = [0u8; 8];
+            let _ = rustix::io::read(&*fd, &mut count);
+            weak.upgrade().map_or(Ok(()), |b| b.drain(args.py()))
+        })?;
+        event_loop.call_method1("add_reader", (number, drain))?;
+        Ok(Some(made))
+    }
+
+    fn is_closed(&self, py: Python<'_>) -> bool {
+        self.event_loop.call_method0(py, "is_closed").and_then(|v| v.extract(py)).unwrap_or(true)
+    }
+
+    fn future(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.create_future.call0(py)
+    }
+
+    fn completion(&self, waiter: Waiter) -> Completion {
+        let token = self.waiters.lock().insert(waiter) as u64;
+        Completion::Host { mailbox: self.mailbox.clone(), token }
+    }
+
+    /// Starts something that ends by a letter. When it does not start, or is done at once, nothing is left behind.
+    fn start<T>(
+        &self,
+        py: Python<'_>,
+        waiter: impl FnOnce(Py<PyAny>) -> Waiter,
+        f: impl FnOnce(Completion) -> T,
+    ) -> PyResult<(Py<PyAny>, usize, T)> {
+        let future = self.future(py)?;
+        let completion = self.completion(waiter(future.clone_ref(py)));
+        let token = match &completion {
+            Completion::Host { token, .. } => usize::try_from(*token).unwrap_or(usize::MAX),
+            _ => usize::MAX,
+        };
+        Ok((future, token, f(completion)))
+    }
+
+    pub(crate) fn forget(&self, token: usize) {
+        self.waiters.lock().try_remove(token);
+    }
+
+    /// A send: its future, its token, and what starting it said.
+    pub(crate) fn start_send<T>(
+        &self,
+        py: Python<'_>,
+        producer: &Producer,
+        f: impl FnOnce(Completion) -> T,
+    ) -> PyResult<(Py<PyAny>, usize, T)> {
+        let producer = producer.clone();
+        self.start(py, |future| Waiter::Send(future, producer), f)
+    }
+
+    /// Anything else.
+    pub(crate) fn start_call<T>(
+        &self,
+        py: Python<'_>,
+        f: impl FnOnce(Completion) -> T,
+    ) -> PyResult<(Py<PyAny>, usize, T)> {
+        self.start(py, Waiter::Future, f)
+    }
+
+    fn drain(&self, py: Python<'_>) -> PyResult<()> {
+        let mut letters = Vec::new();
+        self.mailbox.drain(BATCH, &mut letters);
+        for Letter { token, body } in letters {
+            let waiter = usize::try_from(token).ok().and_then(|t| self.waiters.lock().try_remove(t));
+            let Some(waiter) = waiter else { continue };
+            let (future, producer) = match waiter {
+                Waiter::Future(f) => (f, None),
+                Waiter::Send(f, p) => (f, Some(p)),
+            };
+            let future = future.bind(py);
+            if future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
+                // Cancelled: the wait, not the message.
+                if let (Body::Sent(Err(e)), Some(p)) = (body, producer) {
+                    p.unreported(e);
+                }
+                continue;
+            }
+            match to_python(py, body) {
+                Ok(value) => future.call_method1(pyo3::intern!(py, "set_result"), (value,))?,
+                Err(e) => future.call_method1(pyo3::intern!(py, "set_exception"), (e.into_value(py),))?,
+            };
+        }
+        Ok(())
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for LoopBridge {
+    fn drop(&mut self) {
+        use std::os::fd::AsRawFd;
+        let Some(fd) = &self.fd else { return };
+        let number = fd.as_raw_fd();
+        // Removing a reader is the loop thread's business; a closed loop refuses, having dropped it already.
+        let _ = Python::try_attach(|py| {
+            let remove = self.event_loop.getattr(py, "remove_reader")?;
+            self.event_loop.call_method1(py, "call_soon_threadsafe", (remove, number)).map(drop)
+        });
+    }
+}
+
+fn to_python(py: Python<'_>, body: Body) -> PyResult<Bound<'_, PyAny>> {
+    match read_reply_body(body) {
+        Body::Sent(result) => message::sent(py, result),
+        Body::Many(results) => {
+            let items = results.into_iter().map(|r| {
+                message::sent(py, r).or_else(|e| Ok::<_, PyErr>(e.into_value(py).into_bound(py).into_any()))
+            });
+            Ok(PyList::new(py, items.collect::<PyResult<Vec<_>>>()?)?.into_any())
+        }
+        Body::Done(Ok(())) | Body::Ready | Body::Batch(_) => Ok(py.None().into_bound(py)),
+        Body::Done(Err(e)) | Body::Reply(Err(e)) => Err(raise(py, &e)),
+        Body::Reply(Ok(delivery)) => {
+            Ok(Bound::new(py, message::Message::new(py, delivery, None))?.into_any())
+        }
+    }
+}

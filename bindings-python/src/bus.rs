@@ -1,0 +1,184 @@
+//! The bus.
+
+use crate::{
+    awaitable::Waiting,
+    bridge::Bridges,
+    consumer::Consumer,
+    convert,
+    errors::{OrRaise, detached, raise},
+    producer::Producer,
+};
+use nats_eventbus::{Config, StreamInfo};
+use pyo3::{
+    prelude::*,
+    types::{PyDict, PyString},
+};
+use pyo3_async_runtimes::tokio::future_into_py;
+use std::{path::PathBuf, sync::Arc};
+
+/// Connects: settings by name, and places where a `nats-server` for `local://` may be.
+#[pyfunction]
+#[pyo3(signature = (candidates, **settings))]
+pub(crate) fn connect<'py>(
+    py: Python<'py>,
+    candidates: Vec<PathBuf>,
+    settings: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let given = convert::json_settings(settings)?;
+    let config = Config::load(given, |name| std::env::var(name).ok()).or_raise(py)?;
+    future_into_py(py, async move {
+        let inner = nats_eventbus::Bus::connect(config, &candidates).await.map_err(detached)?;
+        Ok(Bus { inner, bridges: Arc::default() })
+    })
+}
+
+/// An open bus.
+#[pyclass(frozen, module = "nats_eventbus._native")]
+pub(crate) struct Bus {
+    inner: nats_eventbus::Bus,
+    bridges: Arc<Bridges>,
+}
+
+/// A struct of the core as a dict.
+fn dict<'py, T: serde::Serialize>(py: Python<'py>, value: &T) -> PyResult<Bound<'py, PyAny>> {
+    let text = serde_json::to_string(value).map_err(|e| {
+        raise(py, &nats_eventbus::Error::new(nats_eventbus::ErrorKind::Internal, e.to_string()))
+    })?;
+    py.import("json")?.call_method1("loads", (PyString::new(py, &text),))
+}
+
+#[pymethods]
+impl Bus {
+    #[getter]
+    fn state(&self) -> &'static str {
+        self.inner.state().as_str()
+    }
+    #[getter]
+    fn name(&self) -> &str {
+        &self.inner.config().name
+    }
+    #[getter]
+    fn jetstream(&self) -> bool {
+        self.inner.config().jetstream
+    }
+    #[getter]
+    fn server<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        dict(py, &self.inner.server())
+    }
+    fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        dict(py, &self.inner.metrics())
+    }
+    /// Results handed to event loops, and the wake-ups they took.
+    fn bridge_counts(&self) -> (u64, u64) {
+        self.bridges.counts()
+    }
+
+    #[pyo3(signature = (topic, **settings))]
+    fn producer(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Producer> {
+        let config = convert::config(settings, py)?;
+        let inner = self.inner.producer(topic, config).or_raise(py)?;
+        Ok(Producer { inner, bridges: self.bridges.clone() })
+    }
+
+    #[pyo3(signature = (topic, **settings))]
+    fn consumer<'py>(
+        &self,
+        py: Python<'py>,
+        topic: String,
+        settings: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let config = convert::config(settings, py)?;
+        let (bus, bridges) = (self.inner.clone(), self.bridges.clone());
+        future_into_py(py, async move {
+            let inner = bus.consumer(&topic, config).await.map_err(detached)?;
+            Ok(Consumer::new(inner, bridges))
+        })
+    }
+
+    fn respond<'py>(&self, py: Python<'py>, topic: String, group: String) -> PyResult<Bound<'py, PyAny>> {
+        let (bus, bridges) = (self.inner.clone(), self.bridges.clone());
+        future_into_py(py, async move {
+            let inner = bus.respond(&topic, &group).await.map_err(detached)?;
+            Ok(Consumer::new(inner, bridges))
+        })
+    }
+
+    #[pyo3(signature = (topic, body, timeout, headers=None))]
+    fn request<'py>(
+        &self,
+        py: Python<'py>,
+        topic: &str,
+        body: &Bound<'py, PyAny>,
+        timeout: &Bound<'py, PyAny>,
+        headers: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (body, options) = (convert::body(body)?, convert::send_options(None, None, headers, None)?);
+        let timeout = convert::time(timeout, "timeout")?;
+        let bridge = self.bridges.current(py)?;
+        let (future, token, started) = bridge
+            .start_call(py, |done| self.inner.start_request(topic, body.as_ref(), &options, timeout, done))?;
+        if let Err(e) = started.or_raise(py) {
+            bridge.forget(token);
+            return Err(e);
+        }
+        Waiting::on(py, future)
+    }
+
+    fn streams<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let bus = self.inner.clone();
+        future_into_py(py, async move {
+            let all = bus.streams().await.map_err(detached)?;
+            Python::attach(|py| dict(py, &all).map(Bound::unbind))
+        })
+    }
+
+    fn stream(&self, name: &str) -> Stream {
+        Stream(self.inner.stream(name))
+    }
+
+    fn declare_stream<'py>(
+        &self,
+        py: Python<'py>,
+        name: String,
+        subjects: Vec<String>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let bus = self.inner.clone();
+        info_into_py(py, async move { bus.declare_stream(&name, &subjects).await })
+    }
+
+    fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let bus = self.inner.clone();
+        future_into_py(py, async move { bus.close().await.map_err(detached) })
+    }
+}
+
+fn info_into_py<'py>(
+    py: Python<'py>,
+    info: impl Future<Output = nats_eventbus::Result<StreamInfo>> + Send + 'static,
+) -> PyResult<Bound<'py, PyAny>> {
+    future_into_py(py, async move {
+        let info = info.await.map_err(detached)?;
+        Python::attach(|py| dict(py, &info).map(Bound::unbind))
+    })
+}
+
+/// A stream by name.
+#[pyclass(frozen, module = "nats_eventbus._native")]
+pub(crate) struct Stream(nats_eventbus::Stream);
+
+#[pymethods]
+impl Stream {
+    #[getter]
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+    fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let stream = self.0.clone();
+        info_into_py(py, async move { stream.info().await })
+    }
+}

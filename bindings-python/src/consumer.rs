@@ -1,0 +1,156 @@
+//! The consumer.
+
+use crate::{
+    awaitable::{Polling, Ready, Step, Stepper, Waiting},
+    bridge::Bridges,
+    errors::{OrRaise, detached},
+    message::{Message, Origin},
+};
+use nats_eventbus::Delivery;
+use parking_lot::Mutex;
+use pyo3::{exceptions::PyStopAsyncIteration, prelude::*};
+use std::{collections::VecDeque, sync::Arc};
+
+/// Taken from the core in one go: one lock for many messages.
+const BATCH: usize = 64;
+
+/// Receives the messages of a topic for a group.
+#[pyclass(frozen, module = "nats_eventbus._native")]
+pub(crate) struct Consumer {
+    inner: nats_eventbus::Consumer,
+    origin: Arc<Origin>,
+    /// Taken and not yet handed out.
+    local: Arc<Mutex<VecDeque<Delivery>>>,
+}
+
+/// The next message if there is one now: `None` when there is none, an error at the end.
+fn pop(
+    consumer: &nats_eventbus::Consumer,
+    local: &Mutex<VecDeque<Delivery>>,
+    py: Python<'_>,
+) -> PyResult<Option<Delivery>> {
+    let mut local = local.lock();
+    if let Some(d) = local.pop_front() {
+        return Ok(Some(d));
+    }
+    let mut batch = Vec::with_capacity(BATCH);
+    if !consumer.take(BATCH, &mut batch).or_raise(py)? {
+        return Err(PyStopAsyncIteration::new_err(()));
+    }
+    local.extend(batch);
+    Ok(local.pop_front())
+}
+
+impl Consumer {
+    pub(crate) fn new(inner: nats_eventbus::Consumer, bridges: Arc<Bridges>) -> Self {
+        let origin = Arc::new(Origin { consumer: inner.clone(), bridges });
+        Self { inner, origin, local: Arc::default() }
+    }
+
+    /// A future that is done when there is something to take, or none when there is already.
+    fn wait<'py>(origin: &Origin, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let bridge = origin.bridges.current(py)?;
+        let (future, token, armed) = bridge.start_call(py, |done| origin.consumer.arm(done))?;
+        if !armed {
+            bridge.forget(token);
+            return Ok(None);
+        }
+        Ok(Some(future.into_bound(py)))
+    }
+
+    fn give_back(&self) {
+        let left: Vec<_> = self.local.lock().drain(..).collect();
+        if !left.is_empty() {
+            self.inner.put_back(left);
+        }
+    }
+}
+
+#[pymethods]
+impl Consumer {
+    #[getter]
+    fn topic(&self) -> &str {
+        self.inner.topic()
+    }
+    #[getter]
+    fn group(&self) -> &str {
+        self.inner.group()
+    }
+    #[getter]
+    fn stream(&self) -> Option<&str> {
+        self.inner.stream().map(AsRef::as_ref)
+    }
+    fn __aiter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    /// The next message, without suspending while there is one.
+    fn __anext__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(d) = pop(&self.inner, &self.local, py)? {
+            let m = Message::new(py, d, Some(self.origin.clone()));
+            return Ready::value(py, Py::new(py, m)?.into_any());
+        }
+        let (origin, local) = (self.origin.clone(), self.local.clone());
+        let step: Stepper = Box::new(move |py| {
+            loop {
+                if let Some(d) = pop(&origin.consumer, &local, py)? {
+                    let m = Message::new(py, d, Some(origin.clone()));
+                    return Ok(Step::Done(Py::new(py, m)?.into_any()));
+                }
+                if let Some(future) = Self::wait(&origin, py)? {
+                    return Ok(Step::Wait(future));
+                }
+            }
+        });
+        match step(py)? {
+            Step::Done(m) => Ready::value(py, m),
+            Step::Wait(future) => Ok(Polling::on(py, step, &future)?.into_bound(py)),
+        }
+    }
+
+    /// Up to `max` messages that are there now.
+    fn take(&self, py: Python<'_>, max: usize) -> PyResult<Vec<Message>> {
+        let mut out: Vec<_> = {
+            let mut local = self.local.lock();
+            let n = local.len().min(max);
+            local.drain(..n).collect()
+        };
+        if out.len() < max && !self.inner.take(max - out.len(), &mut out).or_raise(py)? && out.is_empty() {
+            return Err(crate::errors::raise(
+                py,
+                &nats_eventbus::Error::new(nats_eventbus::ErrorKind::Closed, "the consumer is closed"),
+            ));
+        }
+        Ok(out.into_iter().map(|d| Message::new(py, d, Some(self.origin.clone()))).collect())
+    }
+
+    /// Done when there is something to take, or the end.
+    fn ready<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match Self::wait(&self.origin, py)? {
+            Some(future) if self.local.lock().is_empty() => Waiting::on(py, future.unbind()),
+            _ => Ready::none(py),
+        }
+    }
+
+    /// Gives back messages taken and not handled.
+    fn put_back(&self, messages: Vec<PyRef<'_, Message>>) {
+        self.inner.put_back(messages.iter().map(|m| m.delivery.clone()).collect());
+    }
+
+    fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.give_back();
+        let inner = self.inner.clone();
+        pyo3_async_runtimes::tokio::future_into_py(py, async move { inner.close().await.map_err(detached) })
+    }
+
+    fn __repr__(&self) -> String {
+        let i = &self.inner;
+        format!("<Consumer topic={:?} group={:?}>", i.topic(), i.group())
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}

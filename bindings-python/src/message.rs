@@ -1,0 +1,239 @@
+//! Messages and acks as Python sees them.
+
+use crate::{
+    bridge::Bridges,
+    convert,
+    errors::{OrRaise, raise},
+};
+use nats_eventbus::{Consumer, Delivery, Settle};
+use pyo3::{
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyBytes, PyDict, PyString},
+};
+use std::{sync::Arc, time::Duration};
+
+/// The server's word that a message is stored.
+#[pyclass(frozen, eq, hash, module = "nats_eventbus")]
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct PubAck(nats_eventbus_ack::Ack);
+
+mod nats_eventbus_ack {
+    /// The core's ack, hashable.
+    #[derive(PartialEq, Eq, Hash)]
+    pub(crate) struct Ack {
+        pub(crate) stream: std::sync::Arc<str>,
+        pub(crate) sequence: u64,
+        pub(crate) duplicate: bool,
+    }
+}
+
+#[pymethods]
+impl PubAck {
+    /// The stream the message is stored in.
+    #[getter]
+    fn stream(&self) -> &str {
+        &self.0.stream
+    }
+    /// Its sequence there.
+    #[getter]
+    fn sequence(&self) -> u64 {
+        self.0.sequence
+    }
+    /// Whether it was already stored under the same id.
+    #[getter]
+    fn duplicate(&self) -> bool {
+        self.0.duplicate
+    }
+    fn __repr__(&self) -> String {
+        let duplicate = if self.0.duplicate { "True" } else { "False" };
+        format!("PubAck(stream={:?}, sequence={}, duplicate={duplicate})", self.0.stream, self.0.sequence)
+    }
+}
+
+pub(crate) fn sent(
+    py: Python<'_>,
+    result: nats_eventbus::Result<Option<nats_eventbus::PubAck>>,
+) -> PyResult<Bound<'_, PyAny>> {
+    match result {
+        Ok(Some(a)) => {
+            let ack =
+                nats_eventbus_ack::Ack { stream: a.stream, sequence: a.sequence, duplicate: a.duplicate };
+            Ok(Bound::new(py, PubAck(ack))?.into_any())
+        }
+        Ok(None) => Ok(py.None().into_bound(py)),
+        Err(e) => Err(raise(py, &e)),
+    }
+}
+
+/// Where a message came from, for settling it.
+pub(crate) struct Origin {
+    pub(crate) consumer: Consumer,
+    pub(crate) bridges: Arc<Bridges>,
+}
+
+/// A message received.
+#[pyclass(frozen, module = "nats_eventbus")]
+pub(crate) struct Message {
+    pub(crate) delivery: Delivery,
+    body: Py<PyBytes>,
+    origin: Option<Arc<Origin>>,
+}
+
+static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+impl Message {
+    pub(crate) fn new(py: Python<'_>, delivery: Delivery, origin: Option<Arc<Origin>>) -> Self {
+        Self { body: PyBytes::new(py, &delivery.body).unbind(), delivery, origin }
+    }
+    fn settle(&self, how: &Settle) -> bool {
+        self.origin.as_ref().is_some_and(|o| o.consumer.settle(self.delivery.token, how))
+    }
+}
+
+#[pymethods]
+impl Message {
+    /// The topic it was sent to.
+    #[getter]
+    fn topic(&self) -> &str {
+        &self.delivery.topic
+    }
+    /// The group it was received for; None for a reply.
+    #[getter]
+    fn group(&self) -> Option<&str> {
+        self.origin.as_ref().map(|o| o.consumer.group())
+    }
+    /// The body.
+    #[getter]
+    fn body(&self, py: Python<'_>) -> Py<PyBytes> {
+        self.body.clone_ref(py)
+    }
+    /// Headers; of a repeated one the first value.
+    #[getter]
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let out = PyDict::new(py);
+        for (name, values) in self.delivery.headers.iter().flat_map(|h| h.iter()) {
+            if let Some(value) = values.first() {
+                out.set_item(AsRef::<str>::as_ref(name), value.as_str())?;
+            }
+        }
+        Ok(out)
+    }
+    /// The key that orders it, if any.
+    #[getter]
+    fn key(&self) -> Option<&str> {
+        self.delivery.key()
+    }
+    /// The message id, if any.
+    #[getter]
+    fn id(&self) -> Option<&str> {
+        self.delivery.id()
+    }
+    /// The server's delivery count, from 1.
+    #[getter]
+    fn attempt(&self) -> u64 {
+        self.delivery.attempt()
+    }
+    /// Its sequence in the stream; None in core mode.
+    #[getter]
+    fn sequence(&self) -> Option<u64> {
+        self.delivery.meta.as_ref().map(|m| m.sequence)
+    }
+    /// The stream it is stored in; None in core mode.
+    #[getter]
+    fn stream(&self) -> Option<&str> {
+        self.origin.as_ref()?.consumer.stream().map(AsRef::as_ref)
+    }
+    /// When it was stored, as a UTC datetime; None in core mode.
+    #[getter]
+    fn timestamp<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(meta) = &self.delivery.meta else { return Ok(None) };
+        let datetime = py.import("datetime")?;
+        let utc = datetime.getattr("timezone")?.getattr("utc")?;
+        let (seconds, micros) =
+            (meta.timestamp_ns.div_euclid(1_000_000_000), meta.timestamp_ns.rem_euclid(1_000_000_000) / 1000);
+        let at = datetime.getattr("datetime")?.call_method1("fromtimestamp", (seconds, utc))?;
+        let micro = PyDict::new(py);
+        micro.set_item("microsecond", micros)?;
+        Ok(Some(at.call_method("replace", (), Some(&micro))?))
+    }
+    /// The body as text.
+    fn text(&self, py: Python<'_>) -> PyResult<Py<PyString>> {
+        match std::str::from_utf8(&self.delivery.body) {
+            Ok(text) => Ok(PyString::new(py, text).unbind()),
+            Err(_) => Err(self.undecodable(py, "the body is not UTF-8")),
+        }
+    }
+    /// The body decoded as JSON; integers are exact.
+    fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let loads =
+            LOADS.get_or_try_init(py, || Ok::<_, PyErr>(py.import("json")?.getattr("loads")?.unbind()))?;
+        loads
+            .bind(py)
+            .call1((&self.body,))
+            .map_err(|e| self.undecodable(py, &format!("the body is not JSON: {e}")))
+    }
+    /// Done. Batched on the wire; returns at once. False if it was settled before, or has nothing to settle.
+    fn ack(&self) -> bool {
+        self.settle(&Settle::Ack)
+    }
+    /// To be delivered again, after `delay` (seconds or timedelta) or at once.
+    #[pyo3(signature = (delay=None))]
+    fn nak(&self, delay: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        let delay = delay.map(|d| convert::time(d, "delay")).transpose()?;
+        Ok(self.settle(&Settle::Nak(delay)))
+    }
+    /// Never to be delivered again.
+    #[pyo3(signature = (reason=None))]
+    fn term(&self, reason: Option<String>) -> bool {
+        self.settle(&Settle::Term(reason))
+    }
+    /// Still being worked on: the ack wait starts anew.
+    fn in_progress(&self) -> bool {
+        self.settle(&Settle::InProgress)
+    }
+    /// Acks and waits for the server's word, up to `timeout` seconds (default 5).
+    #[pyo3(signature = (timeout=None))]
+    fn ack_confirmed<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let timeout = timeout.map_or(Ok(Duration::from_secs(5)), |t| convert::time(t, "timeout"))?;
+        let Some(o) = &self.origin else { return crate::awaitable::Ready::none(py) };
+        let (future, _, ()) = o
+            .bridges
+            .current(py)?
+            .start_call(py, |done| o.consumer.start_ack_confirmed(self.delivery.token, timeout, done))?;
+        crate::awaitable::Waiting::on(py, future)
+    }
+    /// Answers a request: a body, or a failure's text.
+    #[pyo3(signature = (body=None, *, error=None))]
+    fn _reply(&self, py: Python<'_>, body: Option<&Bound<'_, PyAny>>, error: Option<String>) -> PyResult<()> {
+        let Some(o) = &self.origin else { return Ok(()) };
+        match (error, body) {
+            (Some(text), _) => o.consumer.reply(&self.delivery, Err(&text)),
+            (None, Some(body)) => o.consumer.reply(&self.delivery, Ok(convert::body(body)?.as_ref())),
+            (None, None) => o.consumer.reply(&self.delivery, Ok(b"")),
+        }
+        .or_raise(py)
+    }
+    fn __repr__(&self) -> String {
+        let d = &self.delivery;
+        let mut out = format!("<Message topic={:?}", d.topic.as_str());
+        if let Some(meta) = &d.meta {
+            out += &format!(" sequence={} attempt={}", meta.sequence, meta.attempt);
+        }
+        if let Some(key) = d.key() {
+            out += &format!(" key={key:?}");
+        }
+        out + &format!(" body={} bytes>", d.body.len())
+    }
+}
+
+impl Message {
+    fn undecodable(&self, py: Python<'_>, why: &str) -> PyErr {
+        let e = nats_eventbus::Error::new(nats_eventbus::ErrorKind::Decode, why).topic(self.topic());
+        raise(py, &e)
+    }
+}

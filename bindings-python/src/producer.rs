@@ -1,0 +1,112 @@
+//! The producer.
+
+use crate::{
+    awaitable::{Ready, Waiting},
+    bridge::Bridges,
+    convert::{body, send_options},
+    errors::OrRaise,
+};
+use pyo3::{prelude::*, types::PyDict};
+use std::sync::Arc;
+
+/// Sends to one topic.
+#[pyclass(frozen, module = "nats_eventbus")]
+pub(crate) struct Producer {
+    pub(crate) inner: nats_eventbus::Producer,
+    pub(crate) bridges: Arc<Bridges>,
+}
+
+#[pymethods]
+impl Producer {
+    /// The topic it sends to.
+    #[getter]
+    fn topic(&self) -> &str {
+        self.inner.topic()
+    }
+
+    /// Sends one message; await it for its outcome.
+    #[pyo3(signature = (body, *, key=None, id=None, headers=None, ttl=None))]
+    fn send<'py>(
+        &self,
+        py: Python<'py>,
+        body: &Bound<'py, PyAny>,
+        key: Option<String>,
+        id: Option<String>,
+        headers: Option<&Bound<'py, PyDict>>,
+        ttl: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (body, options) = (crate::convert::body(body)?, send_options(key, id, headers, ttl)?);
+        let bridge = self.bridges.current(py)?;
+        if self.inner.try_send_core(body.as_ref(), &options).or_raise(py)? {
+            return Ready::none(py);
+        }
+        let (future, token, started) =
+            bridge.start_send(py, &self.inner, |done| self.inner.start_send(body.as_ref(), options, done))?;
+        match started.or_raise(py) {
+            Ok(true) => Waiting::on(py, future),
+            Ok(false) => {
+                bridge.forget(token);
+                Ready::none(py)
+            }
+            Err(e) => {
+                bridge.forget(token);
+                Err(e)
+            }
+        }
+    }
+
+    /// Enqueues one message without waiting.
+    #[pyo3(signature = (body, *, key=None, id=None, headers=None, ttl=None))]
+    fn send_nowait(
+        &self,
+        py: Python<'_>,
+        body: &Bound<'_, PyAny>,
+        key: Option<String>,
+        id: Option<String>,
+        headers: Option<&Bound<'_, PyDict>>,
+        ttl: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let options = send_options(key, id, headers, ttl)?;
+        self.inner.send_nowait(crate::convert::body(body)?.as_ref(), options).or_raise(py)
+    }
+
+    /// Sends many messages; await it for one PubAck or exception each, in order.
+    #[pyo3(signature = (bodies, *, key=None, headers=None, ttl=None))]
+    fn send_many<'py>(
+        &self,
+        py: Python<'py>,
+        bodies: &Bound<'py, PyAny>,
+        key: Option<String>,
+        headers: Option<&Bound<'py, PyDict>>,
+        ttl: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options = send_options(key, None, headers, ttl)?;
+        let items = bodies.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        let all = items.iter().map(body).collect::<PyResult<Vec<_>>>()?;
+        let bridge = self.bridges.current(py)?;
+        let (future, token, started) = bridge.start_call(py, |done| {
+            self.inner.start_send_many(all.iter().map(AsRef::as_ref), &options, done)
+        })?;
+        if let Err(e) = started.or_raise(py) {
+            bridge.forget(token);
+            return Err(e);
+        }
+        Waiting::on(py, future)
+    }
+
+    /// Waits until everything sent before is settled; raises what failed unreported.
+    fn flush<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (future, _, ()) =
+            self.bridges.current(py)?.start_call(py, |done| self.inner.start_flush(done))?;
+        Waiting::on(py, future)
+    }
+
+    /// Refuses further sends; those under way go on.
+    fn close(&self) {
+        self.inner.close();
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Producer topic={:?}>", self.inner.topic())
+    }
+}
