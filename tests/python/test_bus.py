@@ -1,0 +1,386 @@
+"""The bus from Python, on real servers. Contract lines are named in the docstrings."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import gc
+import time
+from collections.abc import Callable
+from typing import Any
+
+import nats
+import nats_eventbus as eb
+import pydantic
+import pytest
+from nats_eventbus import _native, errors
+
+from tests.support.server import Server
+
+BIG = 2**60 + 1
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Waits for a condition, with a deadline."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true"
+        await asyncio.sleep(0.005)
+
+
+async def test_acked_means_stored(bus: eb.Bus, topic: str) -> None:
+    """Publishing: acked, PubAck(stream, sequence, duplicate)."""
+    p = bus.producer(topic)
+    ack = await p.send({"id": BIG, "name": "知识"}, key="doc-7", id="evt-1", headers={"tenant": "t1"})
+    assert ack is not None
+    assert (ack.stream, ack.sequence, ack.duplicate) == (f"{topic.replace('.', '_')}_STREAM", 1, False)
+    again = await p.send(b"", id="evt-1")
+    assert again is not None
+    assert again.duplicate
+    async with bus.consumer(topic, group="g") as c:
+        async for m in c:
+            assert m.json() == {"id": BIG, "name": "知识"}
+            assert (m.key, m.id, m.attempt, m.sequence, m.stream) == ("doc-7", "evt-1", 1, 1, ack.stream)
+            assert (m.topic, m.group, m.headers["tenant"]) == (topic, "g", "t1")
+            assert m.timestamp is not None
+            assert abs(m.timestamp.timestamp() - time.time()) < 60
+            await m.ack_confirmed()
+            with pytest.raises(eb.ConflictError):
+                await m.ack_confirmed()
+            break
+
+
+async def test_bodies_of_every_kind(bus: eb.Bus, topic: str) -> None:
+    """Bodies: bytes-like as is, str as UTF-8, anything else as JSON, exact integers."""
+
+    @dataclasses.dataclass
+    class Point:
+        x: int
+
+    class Model(pydantic.BaseModel):
+        y: int
+
+    bodies = [b"a", bytearray(b"b"), memoryview(b"c"), "ü", {"n": [BIG, None]}, Point(1), [Model(y=2)], 3]
+    want = [b"a", b"b", b"c", "ü".encode(), b'{"n":[%d,null]}' % BIG, b'{"x":1}', b'[{"y":2}]', b"3"]
+    results = await bus.producer(topic).send_many(bodies)
+    assert all(isinstance(r, eb.PubAck) for r in results)
+    c = await bus.consumer(topic, group="g")
+    assert [m.body for m in await c.fetch(len(bodies))] == want
+    with pytest.raises(TypeError, match="cannot be a body"):
+        await bus.producer(topic).send(object())
+
+
+async def test_send_many_reports_each(bus: eb.Bus, topic: str) -> None:
+    """Publishing: `send_many` reports per message."""
+    results = await bus.producer(topic).send_many([b"ok", b"x" * 2_000_000, b"ok"])
+    assert isinstance(results[0], eb.PubAck)
+    assert isinstance(results[1], eb.TooLarge)
+    assert isinstance(results[2], eb.PubAck)
+
+
+async def test_window_backpressure_and_flush(topic: str) -> None:
+    """Publishing: at most max_in_flight; Backpressure; not_sent; flush raises what failed, once."""
+    with Server("-js") as server:
+        async with eb.connect(server.url, jetstream=True, drain_timeout=1) as bus:
+            p = bus.producer(topic, max_in_flight=3, delivery_timeout=0.5)
+            await p.send(b"first")
+            server.kill()
+            await until(lambda: bus.state == "disconnected")
+            for _ in range(3):
+                p.send_nowait(b"x")
+            with pytest.raises(eb.Backpressure):
+                p.send_nowait(b"x")
+            waiting = [p.send(b"y") for _ in range(3)]
+            with pytest.raises(eb.NotSent) as caught:
+                await p.flush()
+            assert len(caught.value.failures) == 3
+            assert all(isinstance(e, eb.NotSent) for e in await asyncio.gather(*waiting, return_exceptions=True))
+            await p.flush()
+
+
+async def test_a_cancelled_send_still_counts_in_flush(topic: str) -> None:
+    """Publishing: cancellation stops the wait, not the message."""
+    with Server("-js") as server:
+        async with eb.connect(server.url, jetstream=True, drain_timeout=1) as bus:
+            p = bus.producer(topic, delivery_timeout=0.5)
+            await p.send(b"first")
+            server.kill()
+            await until(lambda: bus.state == "disconnected")
+            task = asyncio.create_task(p.send(b"cancelled"))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await p.flush()  # settled; its failure arrives with the same drain as this flush's end
+            with pytest.raises(eb.NotSent):
+                await p.flush()
+
+
+async def test_a_cancelled_wait_loses_no_message(bus: eb.Bus, topic: str) -> None:
+    """Consuming: a cancelled anext loses no message."""
+    p = bus.producer(topic)
+    async with bus.consumer(topic, group="g") as c:
+        messages = aiter(c)
+        for n in range(50):
+            waiting = asyncio.ensure_future(anext(messages))
+            await asyncio.sleep(0)
+            sent = asyncio.ensure_future(p.send(f"{n}"))
+            if n % 2:
+                await sent
+            waiting.cancel()
+            (got,) = await asyncio.gather(waiting, return_exceptions=True)
+            await sent
+            m = got if isinstance(got, eb.Message) else await asyncio.wait_for(anext(messages), 5)
+            assert m.text() == f"{n}"
+            m.ack()
+
+
+async def test_fetch_gives_what_there_is(bus: eb.Bus, topic: str) -> None:
+    """Consuming: fetch ends by its timeout with what it has; a cancelled one gives it back."""
+    p = bus.producer(topic)
+    await p.send_many([b"x"] * 10)
+    c = await bus.consumer(topic, group="g")
+    assert len(await c.fetch(4)) == 4
+    got = await c.fetch(100, timeout=0.2)
+    assert len(got) == 6
+    await p.send(b"kept")
+    waiting = asyncio.create_task(c.fetch(100, timeout=30))
+    await until(lambda: bus.metrics()["received"] == 11)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert [m.body for m in await c.fetch(1)] == [b"kept"]
+
+
+async def test_settling(bus: eb.Bus, topic: str) -> None:
+    """Consuming: nak with delay is redelivered, term is not, attempt counts."""
+    await bus.producer(topic).send_many([b"again", b"never"])
+    async with bus.consumer(topic, group="g") as c:
+        again, never = await c.fetch(2)
+        started = time.monotonic()
+        assert again.nak(delay=0.3)
+        assert never.term("poison")
+        assert not never.ack(), "settled once"
+        (m,) = await c.fetch(1)
+        assert (m.body, m.attempt) == (b"again", 2)
+        assert time.monotonic() - started >= 0.25
+        m.in_progress()
+        m.ack()
+
+
+async def test_closing_gives_back_what_is_buffered(jetstream: Server, topic: str) -> None:
+    """Leaving: what is buffered goes to another worker now, and not after ack wait; the durable stays."""
+    async with eb.connect(jetstream.url, jetstream=True) as one, eb.connect(jetstream.url, jetstream=True) as two:
+        await one.producer(topic).send_many([b"x"] * 200)
+        async with one.consumer(topic, group="g") as a:
+            async for m in a:
+                m.ack()
+                break
+        async with two.consumer(topic, group="g") as b:
+            started = time.monotonic()
+            got = await b.fetch(199, timeout=5)
+            assert len(got) == 199
+            assert time.monotonic() - started < 2
+
+
+async def test_core_mode(core_bus: eb.Bus, topic: str) -> None:
+    """Core mode: send gives None, settling is a no-op, flush is a round trip."""
+    async with core_bus.consumer(topic, group="g") as c:
+        p = core_bus.producer(topic)
+        assert await p.send(b"x", key="k") is None
+        assert await p.send_many([b"y", b"z"]) == [None, None]
+        p.send_nowait(b"w")
+        await p.flush()
+        got = await c.fetch(4)
+        assert [m.body for m in got] == [b"x", b"y", b"z", b"w"]
+        assert (got[0].key, got[0].attempt, got[0].sequence) == ("k", 1, None)
+        assert not got[0].ack()
+        await got[0].ack_confirmed()
+
+
+async def test_requests(core_bus: eb.Bus, topic: str) -> None:
+    """Request and reply: a reply, NoResponders at once, Timeout, a responder's error as RequestFailed."""
+    started = time.monotonic()
+    with pytest.raises(eb.NoResponders):
+        await core_bus.request(topic, b"?", timeout=10)
+    assert time.monotonic() - started < 1
+    release = asyncio.Event()
+
+    async def answer(m: eb.Message) -> Any:
+        if m.body == b"fail":
+            raise LookupError("no such agent")
+        if m.body == b"slow":
+            await release.wait()
+        return {"echo": m.text()}
+
+    responder = await core_bus.respond(topic, answer, group="agents")
+    assert (await core_bus.request(topic, "hi")).json() == {"echo": "hi"}
+    with pytest.raises(eb.RequestFailed) as failed:
+        await core_bus.request(topic, b"fail")
+    assert failed.value.server == "LookupError: no such agent"
+    with pytest.raises(eb.Timeout):
+        await core_bus.request(topic, b"slow", timeout=0.1)
+    running = asyncio.create_task(core_bus.request(topic, b"slow", timeout=5))
+    await until(lambda: len(responder._running) == 2)  # pyright: ignore[reportPrivateUsage]
+    closing = asyncio.create_task(responder.close())
+    release.set()
+    assert (await running).json() == {"echo": "slow"}, "closing lets running requests finish"
+    await closing
+
+
+async def test_shares_a_durable_with_the_platform(bus: eb.Bus, jetstream: Server, topic: str) -> None:
+    """The platform: nats-py `pull_subscribe`, fetch(1) and ours on one durable; each event handled by exactly one."""
+    await bus.producer(topic).send_many([f"{n}" for n in range(500)])
+    client = await nats.connect(jetstream.url)  # pyright: ignore[reportUnknownMemberType]
+    subscription = await client.jetstream().pull_subscribe(topic, durable="cg")
+    theirs: list[int] = []
+    ours: list[int] = []
+
+    async def platform() -> None:
+        while len(theirs) + len(ours) < 500:
+            try:
+                (m,) = await subscription.fetch(1, timeout=0.5)
+            except (nats.errors.TimeoutError, TimeoutError):
+                continue
+            theirs.append(int(m.data))
+            await m.ack()
+
+    async def us() -> None:
+        async with bus.consumer(topic, group="cg", prefetch=8) as c:
+            while len(theirs) + len(ours) < 500:
+                for m in await c.fetch(1, timeout=0.5):
+                    ours.append(int(m.body))
+                    m.ack()
+
+    await asyncio.wait_for(asyncio.gather(platform(), us()), 30)
+    await client.close()
+    assert sorted(theirs + ours) == list(range(500))
+    assert theirs
+    assert ours
+
+
+async def test_a_kill_loses_nothing(topic: str) -> None:
+    """Nothing acked is lost, every id is stored once, the consumer pulls again after a restart."""
+    with Server("-js") as server:
+        async with eb.connect(server.url, jetstream=True) as bus:
+            p = bus.producer(topic)
+            sends = asyncio.gather(*[p.send(f"{n}") for n in range(5000)])
+            seen: set[str] = set()
+            async with bus.consumer(topic, group="g") as c:
+                async for m in c:
+                    seen.add(m.text())
+                    m.ack()
+                    if len(seen) == 1000:
+                        server.kill()
+                        server.start()
+                    if len(seen) == 5000:
+                        break
+            assert len({a.sequence for a in await sends if a}) == 5000
+            info = await bus.stream(f"{topic.replace('.', '_')}_STREAM").info()
+            assert info.messages == 5000
+
+
+async def test_host_wakeups_are_far_fewer_than_messages(core_bus: eb.Bus, bus: eb.Bus, topic: str) -> None:
+    """The bridge: no wake-up per message on send, receive or ack, under load, by its own counters."""
+    for b, count in ((core_bus, 100_000), (bus, 100_000)):
+        native = b._native  # pyright: ignore[reportPrivateUsage]
+        async with b.consumer(topic, group="g") as c:
+            p = b.producer(topic)
+            before = native.bridge_counts()[1]
+            got = 0
+
+            async def send(p: eb.Producer = p, count: int = count) -> None:
+                for start in range(0, count, 1000):
+                    await asyncio.gather(*[p.send(b"x" * 64) for _ in range(start, start + 1000)])
+
+            sending = asyncio.create_task(send())
+            async for m in c:
+                m.ack()
+                got += 1
+                if got == count:
+                    break
+            await sending
+            wakes = native.bridge_counts()[1] - before
+            assert wakes < 2 * count / 10, f"{wakes} wake-ups for {count} sent and {count} received"
+
+
+def test_any_loop_and_several_of_them(run: Callable[[Any], Any], jetstream: Server, topic: str) -> None:
+    """Python objects work from any event loop, also a second one, under asyncio and uvloop."""
+
+    async def first() -> eb.Bus:
+        b = await eb.connect(jetstream.url, jetstream=True)
+        await b.producer(topic).send(b"one")
+        return b
+
+    async def second(b: eb.Bus) -> list[bytes]:
+        await b.producer(topic).send(b"two")
+        c = await b.consumer(topic, group="g")
+        got = [m.body for m in await c.fetch(2)]
+        await b.close()
+        return got
+
+    bus = run(first())
+    assert run(second(bus)) == [b"one", b"two"]
+    del bus
+    gc.collect()
+
+
+def test_error_classes_are_the_cores() -> None:
+    """Errors: one class tree, one stable code per kind, the same in every language."""
+    kinds = _native.error_kinds()
+    assert {k[0] for k in kinds} == set(errors.CLASSES)
+    for name, parent, code, retryable in kinds:
+        cls = errors.CLASSES[name]
+        assert (cls.code, cls.retryable) == (code, retryable)
+        assert cls.__bases__[0].__name__ == parent
+        assert getattr(eb, name) is cls
+
+
+async def test_useful_reprs(bus: eb.Bus, topic: str) -> None:
+    """Everything has a useful repr; Jupyter gets small cards."""
+    assert "connected to 127.0.0.1" in repr(bus)
+    assert bus.server.version in bus._repr_html_()  # pyright: ignore[reportPrivateUsage]
+    p = bus.producer(topic)
+    ack = await p.send(b"x")
+    assert topic in repr(p)
+    assert "sequence=1" in repr(ack)
+    info = await bus.stream(f"{topic.replace('.', '_')}_STREAM").info()
+    assert info.name in info._repr_html_()  # pyright: ignore[reportPrivateUsage]
+    async with bus.consumer(topic, group="g") as c:
+        (m,) = await c.fetch(1)
+        assert topic in repr(c)
+        assert topic in repr(m)
+        m.ack()
+
+
+def test_topics_from_untrusted_parts() -> None:
+    """Topics: a token with '.', wildcards, white space or control characters is an error, not an escape."""
+    assert eb.topic("coze", "workflow", "42", "done") == "coze.workflow.42.done"
+    for bad in ["a.b", "*", ">", "a b", "a\n", ""]:
+        with pytest.raises(eb.InvalidTopic):
+            eb.topic("coze", bad)
+
+
+async def test_unknown_settings_are_errors(jetstream: Server) -> None:
+    """Config: unknown keys, bad times and bad environment are errors naming the setting."""
+    with pytest.raises(eb.ConfigError, match="connect_timeout"):
+        await eb.connect(jetstream.url, connect_timeout="soon")
+    with pytest.raises(eb.ConfigError, match="jitter"):
+        await eb.connect(jetstream.url, reconnect=eb.Backoff(jitter=3))
+    with pytest.raises(TypeError, match="sever"):
+        eb.connect(sever="x")  # pyright: ignore[reportCallIssue]
+    bus = await eb.connect(jetstream.url, jetstream=True)
+    with pytest.raises(eb.ConfigError, match="dedupe"):
+        await bus.producer("too.patient", delivery_timeout=300).send(b"x")
+    await bus.close()
+
+
+async def test_the_platforms_environment(jetstream: Server, monkeypatch: pytest.MonkeyPatch, topic: str) -> None:
+    """Environment contract: no argument = the platform's variables; explicit beats environment."""
+    monkeypatch.setenv("NATS_SERVER_URL", jetstream.url)
+    monkeypatch.setenv("NATS_USE_JETSTREAM", "true")
+    async with eb.connect() as bus:
+        ack = await bus.producer(topic).send(b"x")
+        assert ack is not None
+    monkeypatch.setenv("COZE_MQ_TYPE", "kafka")
+    with pytest.raises(eb.ConfigError, match="COZE_MQ_TYPE"):
+        await eb.connect()
