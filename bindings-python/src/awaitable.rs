@@ -73,7 +73,7 @@ impl Waiting {
     pub(crate) fn on(py: Python<'_>, future: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
         Ok(Bound::new(py, Self { future, iter: Mutex::new(None) })?.into_any())
     }
-    fn iter<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn steps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         if let Some(iter) = &*self.iter.lock() {
             return Ok(iter.bind(py).clone());
         }
@@ -100,11 +100,11 @@ impl Waiting {
         self.send(py, py.None())
     }
     fn send<'py>(&self, py: Python<'py>, value: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.iter(py)?.call_method1(pyo3::intern!(py, "send"), (value,))
+        self.steps(py)?.call_method1(pyo3::intern!(py, "send"), (value,))
     }
     #[pyo3(signature = (*exc))]
     fn throw<'py>(&self, py: Python<'py>, exc: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        self.iter(py)?.call_method1(pyo3::intern!(py, "throw"), exc)
+        self.steps(py)?.call_method1(pyo3::intern!(py, "throw"), exc)
     }
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if let Some(iter) = self.iter.lock().take() {

@@ -157,10 +157,10 @@ impl Bus {
     }
 }
 
-fn info_into_py<'py>(
-    py: Python<'py>,
+fn info_into_py(
+    py: Python<'_>,
     info: impl Future<Output = nats_eventbus::Result<StreamInfo>> + Send + 'static,
-) -> PyResult<Bound<'py, PyAny>> {
+) -> PyResult<Bound<'_, PyAny>> {
     future_into_py(py, async move {
         let info = info.await.map_err(detached)?;
         Python::attach(|py| dict(py, &info).map(Bound::unbind))

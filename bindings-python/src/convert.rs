@@ -67,7 +67,7 @@ pub(crate) fn send_options(
     ttl: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<SendOptions> {
     let mut all = Vec::new();
-    for (name, value) in headers.into_iter().flat_map(|h| h.iter()) {
+    for (name, value) in headers.into_iter().flat_map(pyo3::types::PyDictMethods::iter) {
         let text = |v: &Bound<'_, PyAny>| {
             v.extract::<String>().map_err(|_| PyTypeError::new_err("headers are a dict of str to str"))
         };

@@ -14,11 +14,10 @@ mod errors;
 mod message;
 mod producer;
 
-use pyo3::prelude::*;
-
-#[pymodule]
+#[pyo3::pymodule]
 mod _native {
-    use super::*;
+    use super::errors;
+    use pyo3::prelude::*;
 
     #[pymodule_export]
     use super::{

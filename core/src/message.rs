@@ -112,7 +112,7 @@ pub struct Delivery {
     pub headers: Option<HeaderMap>,
     /// Where an answer goes: the asker's inbox, or the ack subject.
     pub reply: Option<Subject>,
-    /// What JetStream says of it.
+    /// What `JetStream` says of it.
     pub meta: Option<Meta>,
 }
 

@@ -1,6 +1,6 @@
 //! Streams and durables: found by subject first, declared as the platform declares them, never altered.
 //!
-//! Owns the JetStream API calls and what their errors mean. Never publishes messages.
+//! Owns the `JetStream` API calls and what their errors mean. Never publishes messages.
 
 use crate::{
     bus::Shared,
@@ -119,12 +119,12 @@ impl From<WireStream> for StreamInfo {
 fn platform_stream(name: &str, subjects: &[String], replicas: usize) -> Value {
     json!({
         "name": name, "subjects": subjects, "storage": "file", "retention": "limits", "discard": "old",
-        "max_age": Duration::from_secs(24 * 3600).as_nanos() as u64, "max_msgs": 1_000_000, "max_bytes": 1 << 30,
+        "max_age": 24 * 3600 * 1_000_000_000_u64, "max_msgs": 1_000_000, "max_bytes": 1 << 30,
         "max_consumers": -1, "max_msg_size": -1, "num_replicas": replicas,
     })
 }
 
-/// A failed JetStream API call as one of our kinds.
+/// A failed `JetStream` API call as one of our kinds.
 fn api_error(e: &ApiError) -> Error {
     let (kind, text) = match (e.err_code, e.code) {
         (10039 | 10076, _) => (
@@ -140,7 +140,7 @@ fn api_error(e: &ApiError) -> Error {
 }
 
 impl Shared {
-    /// One JetStream API call; tries again while the cluster has no leader, until `api_timeout`.
+    /// One `JetStream` API call; tries again while the cluster has no leader, until `api_timeout`.
     pub(crate) async fn api<T: DeserializeOwned>(&self, call: &str, body: &Value) -> Result<T> {
         let until = Instant::now() + self.config.api_timeout;
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
@@ -155,7 +155,7 @@ impl Shared {
                     let value: Value = serde_json::from_slice(&reply.body).map_err(|e| {
                         Error::new(ErrorKind::Decode, format!("the answer to {call} is not JSON: {e}"))
                     })?;
-                    match value.get("error").map(|e| ApiError::deserialize(e)) {
+                    match value.get("error").map(ApiError::deserialize) {
                         Some(Ok(e)) if e.code == 503 && !matches!(e.err_code, 10039 | 10076) => api_error(&e),
                         Some(Ok(e)) => return Err(api_error(&e)),
                         Some(Err(e)) => {

@@ -17,7 +17,11 @@ CASES = json.loads((Path(__file__).parents[1] / "shared" / "bad_input.json").rea
 
 
 async def attempt(case: dict[str, Any], url: str) -> None:
-    settings: dict[str, Any] = {"servers": url, "jetstream": case["server"] == "jetstream", **case.get("settings", {})}
+    settings: dict[str, Any] = {
+        "servers": url,
+        "jetstream": case["server"] == "jetstream",
+        **case.get("settings", {}),
+    }
     bus = await eb.connect(**settings)
     try:
         if case["do"] == "connect":

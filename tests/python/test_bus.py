@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import nats
+import nats.errors
 import nats_eventbus as eb
 import pydantic
 import pytest
@@ -169,7 +170,10 @@ async def test_settling(bus: eb.Bus, topic: str) -> None:
 
 async def test_closing_gives_back_what_is_buffered(jetstream: Server, topic: str) -> None:
     """Leaving: what is buffered goes to another worker now, and not after ack wait; the durable stays."""
-    async with eb.connect(jetstream.url, jetstream=True) as one, eb.connect(jetstream.url, jetstream=True) as two:
+    async with (
+        eb.connect(jetstream.url, jetstream=True) as one,
+        eb.connect(jetstream.url, jetstream=True) as two,
+    ):
         await one.producer(topic).send_many([b"x"] * 200)
         async with one.consumer(topic, group="g") as a:
             async for m in a:
@@ -220,7 +224,7 @@ async def test_requests(core_bus: eb.Bus, topic: str) -> None:
     with pytest.raises(eb.Timeout):
         await core_bus.request(topic, b"slow", timeout=0.1)
     running = asyncio.create_task(core_bus.request(topic, b"slow", timeout=5))
-    await until(lambda: len(responder._running) == 2)  # pyright: ignore[reportPrivateUsage]
+    await until(lambda: len(responder._running) == 2)
     closing = asyncio.create_task(responder.close())
     release.set()
     assert (await running).json() == {"echo": "slow"}, "closing lets running requests finish"
@@ -231,7 +235,7 @@ async def test_shares_a_durable_with_the_platform(bus: eb.Bus, jetstream: Server
     """The platform: nats-py `pull_subscribe`, fetch(1) and ours on one durable; each event handled by exactly one."""
     await bus.producer(topic).send_many([f"{n}" for n in range(500)])
     client = await nats.connect(jetstream.url)  # pyright: ignore[reportUnknownMemberType]
-    subscription = await client.jetstream().pull_subscribe(topic, durable="cg")
+    subscription = await client.jetstream().pull_subscribe(topic, durable="cg")  # pyright: ignore[reportUnknownMemberType]
     theirs: list[int] = []
     ours: list[int] = []
 
@@ -282,7 +286,7 @@ async def test_a_kill_loses_nothing(topic: str) -> None:
 async def test_host_wakeups_are_far_fewer_than_messages(core_bus: eb.Bus, bus: eb.Bus, topic: str) -> None:
     """The bridge: no wake-up per message on send, receive or ack, under load, by its own counters."""
     for b, count in ((core_bus, 100_000), (bus, 100_000)):
-        native = b._native  # pyright: ignore[reportPrivateUsage]
+        native = b._native
         async with b.consumer(topic, group="g") as c:
             p = b.producer(topic)
             before = native.bridge_counts()[1]
@@ -338,13 +342,13 @@ def test_error_classes_are_the_cores() -> None:
 async def test_useful_reprs(bus: eb.Bus, topic: str) -> None:
     """Everything has a useful repr; Jupyter gets small cards."""
     assert "connected to 127.0.0.1" in repr(bus)
-    assert bus.server.version in bus._repr_html_()  # pyright: ignore[reportPrivateUsage]
+    assert bus.server.version in bus._repr_html_()
     p = bus.producer(topic)
     ack = await p.send(b"x")
     assert topic in repr(p)
     assert "sequence=1" in repr(ack)
     info = await bus.stream(f"{topic.replace('.', '_')}_STREAM").info()
-    assert info.name in info._repr_html_()  # pyright: ignore[reportPrivateUsage]
+    assert info.name in info._repr_html_()
     async with bus.consumer(topic, group="g") as c:
         (m,) = await c.fetch(1)
         assert topic in repr(c)

@@ -35,7 +35,18 @@ class Server:
         self.port = free_port()
         file = Path(self.dir) / "server.conf"
         file.write_text(config)
-        self._args = [binary(), "-a", "127.0.0.1", "-p", str(self.port), "-sd", self.dir, "-c", str(file), *flags]
+        self._args = [
+            binary(),
+            "-a",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+            "-sd",
+            self.dir,
+            "-c",
+            str(file),
+            *flags,
+        ]
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 

@@ -1,12 +1,12 @@
 """An event bus on NATS: async producers and consumers over one Rust core.
 
-    import nats_eventbus as eb
+import nats_eventbus as eb
 
-    async with eb.connect("nats://127.0.0.1:4222", jetstream=True) as bus:
-        await bus.producer("coze.workflow.42.done").send({"ok": True}, key="doc-7")
-        async with bus.consumer("coze.workflow.42.done", group="indexer") as c:
-            async for m in c:
-                m.ack()
+async with eb.connect("nats://127.0.0.1:4222", jetstream=True) as bus:
+    await bus.producer("coze.workflow.42.done").send({"ok": True}, key="doc-7")
+    async with bus.consumer("coze.workflow.42.done", group="indexer") as c:
+        async for m in c:
+            m.ack()
 """
 
 from ._bus import Bus, Connecting, Responder, ServerInfo, Stream, StreamInfo, connect
@@ -76,5 +76,6 @@ __all__ = [
     "TooLarge",
     "WrongSequence",
     "__version__",
+    "connect",
     "topic",
 ]

@@ -111,9 +111,9 @@ class Responder:
             answer = self._handler(m)
             if inspect.isawaitable(answer):
                 answer = await answer
-            m._reply(b"" if answer is None else answer)  # pyright: ignore[reportPrivateUsage]
+            m._reply(b"" if answer is None else answer)
         except Exception as e:
-            m._reply(error=f"{type(e).__name__}: {e}")  # pyright: ignore[reportPrivateUsage]
+            m._reply(error=f"{type(e).__name__}: {e}")
 
     async def close(self) -> None:
         """Takes no further requests and lets the running handlers finish."""

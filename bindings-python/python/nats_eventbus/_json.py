@@ -11,8 +11,9 @@ def _default(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         # Field by field, so that nested values come through here too.
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if hasattr(value, "model_dump"):  # pydantic
-        return value.model_dump(mode="json", by_alias=True)
+    dump: Any = getattr(value, "model_dump", None)  # pydantic
+    if dump is not None:
+        return dump(mode="json", by_alias=True)
     if hasattr(value, "__struct_fields__"):  # msgspec
         import msgspec  # pyright: ignore[reportMissingImports]
 

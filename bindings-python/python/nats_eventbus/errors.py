@@ -8,7 +8,32 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 
-__all__ = ["CLASSES", "EventBusError"]
+__all__ = [
+    "CLASSES",
+    "AuthError",
+    "Backpressure",
+    "ClosedError",
+    "ConfigError",
+    "ConflictError",
+    "ConnectionError",
+    "DecodeError",
+    "EventBusError",
+    "InternalError",
+    "InvalidHeader",
+    "InvalidTopic",
+    "NoResponders",
+    "NotFoundError",
+    "NotSent",
+    "PermissionError",
+    "PublishRejected",
+    "PublishUnknown",
+    "RequestFailed",
+    "StreamFull",
+    "Timeout",
+    "TlsError",
+    "TooLarge",
+    "WrongSequence",
+]
 
 
 class EventBusError(Exception):
@@ -211,4 +236,4 @@ CLASSES: dict[str, type[EventBusError]] = {
         InternalError,
     )
 }
-__all__ += sorted(CLASSES)  # noqa: PLE0605
+__all__ += sorted(CLASSES)

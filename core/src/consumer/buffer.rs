@@ -107,7 +107,7 @@ impl Buffer {
     }
 
     /// The deliveries to keep from redelivery now: quiet for `quiet`, and not older than `cap`.
-    pub(crate) fn to_extend(&mut self, now: Instant, quiet: Duration, cap: Duration) -> Vec<Subject> {
+    pub(crate) fn extend_quiet(&mut self, now: Instant, quiet: Duration, cap: Duration) -> Vec<Subject> {
         let due =
             |u: &Unsettled| now.duration_since(u.extended) >= quiet && now.duration_since(u.since) < cap;
         let extend = |u: &mut Unsettled| {

@@ -84,7 +84,7 @@ impl std::fmt::Debug for Consumer {
 }
 
 impl Consumer {
-    /// JetStream: binds or makes the durable and starts pulling.
+    /// `JetStream`: binds or makes the durable and starts pulling.
     pub(crate) async fn open(shared: &Arc<Shared>, topic: &str, config: ConsumerConfig) -> Result<Self> {
         crate::topic::check_subscribe(topic)?;
         config.check()?;

@@ -268,7 +268,7 @@ impl Loop {
         let (extend, silent) = {
             let mut b = inner.buffer.lock();
             let extend = if b.has_unsettled() {
-                b.to_extend(now, quiet, inner.config.max_processing)
+                b.extend_quiet(now, quiet, inner.config.max_processing)
             } else {
                 Vec::new()
             };

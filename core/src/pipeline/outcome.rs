@@ -26,7 +26,7 @@ struct Wire<'a> {
     error: Option<ApiError>,
 }
 
-/// An error of the JetStream API.
+/// An error of the `JetStream` API.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ApiError {
     #[serde(default)]
@@ -37,7 +37,7 @@ pub(crate) struct ApiError {
     pub(crate) description: String,
 }
 
-/// Reads the answer to a JetStream publish; `status` is 503 where nobody listened.
+/// Reads the answer to a `JetStream` publish; `status` is 503 where nobody listened.
 pub(crate) fn classify(status: Option<u16>, payload: &[u8]) -> Answer<'_> {
     if status == Some(503) {
         // During an election, or when the stream is gone: the caller's deadline decides.

@@ -61,7 +61,7 @@ enum Phase {
 
 #[derive(Debug)]
 pub(crate) enum Kind {
-    /// A JetStream message.
+    /// A `JetStream` message.
     Publish { producer: ProducerId, order: u64, key: Option<Arc<str>>, deduped: bool, admitted: bool },
     /// A core message sent while disconnected: done when handed over.
     Core { producer: ProducerId, order: u64, admitted: bool },
@@ -383,20 +383,17 @@ impl State {
             Kind::Core { producer, order, admitted } => (producer, order, None, admitted),
             Kind::Request | Kind::Echo => return post.add(slot.done, body),
         };
-        let failure = match &body {
-            Body::Sent(Err(e)) => {
-                let m = &self.metrics;
-                if e.kind() == ErrorKind::PublishUnknown {
-                    m.unknown.add(1)
-                } else {
-                    m.rejected.add(1)
-                }
-                slot.done.is_nobody().then(|| e.clone())
+        let failure = if let Body::Sent(Err(e)) = &body {
+            let m = &self.metrics;
+            if e.kind() == ErrorKind::PublishUnknown {
+                m.unknown.add(1);
+            } else {
+                m.rejected.add(1);
             }
-            _ => {
-                self.metrics.acked.add(1);
-                None
-            }
+            slot.done.is_nobody().then(|| e.clone())
+        } else {
+            self.metrics.acked.add(1);
+            None
         };
         post.add(slot.done, body);
         let Some(p) = self.producers.get_mut(producer) else { return };

