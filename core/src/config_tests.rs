@@ -1,4 +1,5 @@
 use super::*;
+use crate::{duration::Unit, settings::from_host};
 use serde_json::json;
 
 fn load(explicit: serde_json::Value, env: &[(&str, &str)]) -> Result<Config> {

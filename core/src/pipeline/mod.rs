@@ -4,10 +4,14 @@
 //! whatever the number of messages. What a message becomes is decided in [`state`] and [`outcome`].
 
 mod outcome;
+mod slot;
 mod state;
+mod window;
 
 pub(crate) use outcome::ApiError;
-pub(crate) use state::{ProducerId, Submission, Submitted, Wire};
+pub(crate) use slot::Wire;
+pub(crate) use state::{Submission, Submitted};
+pub(crate) use window::ProducerId;
 
 use crate::{
     connection::{Connection, Link},
@@ -20,8 +24,9 @@ use async_nats::{Client, HeaderMap, Subject, header::NATS_MESSAGE_ID};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use parking_lot::{Mutex, MutexGuard};
+use slot::{Kind, Out, Role, SlotId};
 use slotmap::{Key, KeyData};
-use state::{Kind, Out, Role, SlotId, State};
+use state::State;
 use std::{
     sync::{
         Arc,

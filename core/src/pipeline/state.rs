@@ -1,8 +1,12 @@
-//! What is under way: slots, windows, key lanes and flushes, and how each changes. No I/O, no waiting.
+//! What is under way, and how it changes: slots settle, windows fill, keys wait their turn. No I/O, no waiting.
 //!
 //! One lock guards it all; every method is called under that lock and does a bounded amount of work per message.
 
-use super::outcome::{Answer, classify};
+use super::{
+    outcome::{Answer, classify},
+    slot::{Kind, Out, Phase, Role, Slot, SlotId, Wire},
+    window::{Flush, Preparation, ProducerId, ProducerState},
+};
 use crate::{
     config::ProducerConfig,
     error::{Error, ErrorKind},
@@ -12,124 +16,14 @@ use crate::{
 };
 use async_nats::Subject;
 use bytes::{Bytes, BytesMut};
-use slotmap::{SlotMap, new_key_type};
+use slotmap::SlotMap;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-new_key_type! {
-    pub(crate) struct SlotId;
-    pub(crate) struct ProducerId;
-}
-
-/// How many failures a flush names one by one.
-const FAILURES_KEPT: usize = 100;
 const ARENA: usize = 1 << 18;
-
-/// What goes on the wire, cheap to clone for another attempt.
-#[derive(Clone, Debug)]
-pub(crate) struct Wire {
-    pub(crate) topic: Subject,
-    pub(crate) body: Bytes,
-    pub(crate) headers: Option<Headers>,
-    /// A generated id, sent as a header of its own.
-    pub(crate) id: Option<Arc<str>>,
-}
-
-/// What the writer is to hand to the client.
-#[derive(Debug)]
-pub(crate) enum Out {
-    /// Something that is answered, or counted, through its slot.
-    Slot(SlotId),
-    /// Something nobody waits for: an ack, a pull, a core message sent while connected.
-    Plain { wire: Wire, reply: Option<Subject> },
-}
-
-#[derive(Debug, PartialEq, Eq, Clone, Copy)]
-enum Phase {
-    /// Held: no place in the window, the stream not yet known, or an earlier message of the key under way.
-    Waiting,
-    /// In the writer's queue.
-    Queued,
-    /// Handed to the client on this epoch, unanswered.
-    Sent(u64),
-    /// Answered with "not now": tried again when due.
-    Backoff,
-}
-
-#[derive(Debug)]
-pub(crate) enum Kind {
-    /// A `JetStream` message.
-    Publish { producer: ProducerId, order: u64, key: Option<Arc<str>>, deduped: bool, admitted: bool },
-    /// A core message sent while disconnected: done when handed over.
-    Core { producer: ProducerId, order: u64, admitted: bool },
-    /// A request; anything answered ends it.
-    Request,
-    /// A question to ourselves that proves the server has seen all before it.
-    Echo,
-}
-
-/// How a slot's message is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// With our inbox to answer to.
-    Answered,
-    /// Without.
-    Core,
-    /// To our inbox.
-    Echo,
-}
-
-#[derive(Debug)]
-pub(crate) struct Slot {
-    pub(crate) kind: Kind,
-    pub(crate) wire: Wire,
-    phase: Phase,
-    /// When to look at it next.
-    due: Instant,
-    deadline: Instant,
-    attempts: u32,
-    /// Whether an attempt may have reached the server and was not answered.
-    ambiguous: bool,
-    refusal: Option<Error>,
-    done: Completion,
-}
-
-#[derive(Debug)]
-enum Preparation {
-    Unprepared,
-    Running,
-    Ready,
-}
-
-#[derive(Debug)]
-pub(crate) struct ProducerState {
-    pub(crate) topic: Subject,
-    pub(crate) config: ProducerConfig,
-    pub(crate) jetstream: bool,
-    preparation: Preparation,
-    in_flight: usize,
-    next_order: u64,
-    waiting: VecDeque<SlotId>,
-    /// Messages admitted while the stream is being looked up.
-    held: Vec<SlotId>,
-    /// Keys with a message under way, and the later messages of each.
-    lanes: HashMap<Arc<str>, VecDeque<SlotId>>,
-    flushes: Vec<Flush>,
-    failures: Vec<Error>,
-    failed: u64,
-    stream: Option<Arc<str>>,
-    closed: bool,
-}
-
-#[derive(Debug)]
-struct Flush {
-    below: u64,
-    left: usize,
-    done: Completion,
-}
 
 /// A send as its producer hands it over.
 pub(crate) struct Submission<'a> {
@@ -197,22 +91,7 @@ impl State {
         config: ProducerConfig,
         jetstream: bool,
     ) -> ProducerId {
-        self.producers.insert(ProducerState {
-            topic,
-            config,
-            jetstream,
-            preparation: if jetstream { Preparation::Unprepared } else { Preparation::Ready },
-            in_flight: 0,
-            next_order: 0,
-            waiting: VecDeque::new(),
-            held: Vec::new(),
-            lanes: HashMap::new(),
-            flushes: Vec::new(),
-            failures: Vec::new(),
-            failed: 0,
-            stream: None,
-            closed: false,
-        })
+        self.producers.insert(ProducerState::new(topic, config, jetstream))
     }
 
     pub(crate) fn copy(&mut self, body: &[u8]) -> Bytes {
@@ -477,7 +356,6 @@ impl State {
         };
         match classify(status, &m.payload) {
             Answer::Stored { stream, sequence, duplicate } => {
-                // A first attempt cannot be its own duplicate: report only what another send stored.
                 if duplicate {
                     self.metrics.duplicates.add(1);
                 }
@@ -604,71 +482,5 @@ impl State {
             }
         }
         self.out.clear();
-    }
-}
-
-impl Kind {
-    fn of(&self, id: ProducerId) -> bool {
-        matches!(self, Self::Publish { producer, .. } | Self::Core { producer, .. } if *producer == id)
-    }
-}
-
-impl Slot {
-    fn order(&self) -> u64 {
-        match self.kind {
-            Kind::Publish { order, .. } | Kind::Core { order, .. } => order,
-            Kind::Request | Kind::Echo => u64::MAX,
-        }
-    }
-    fn may_repeat(&self) -> bool {
-        matches!(self.kind, Kind::Publish { deduped: true, .. })
-    }
-    /// The honest outcome when no answer came in time.
-    fn expired(&self) -> Body {
-        let topic = self.wire.topic.as_str();
-        let error = |kind, text: String| Error::new(kind, text).topic(topic);
-        match &self.kind {
-            Kind::Request => Body::Reply(Err(error(ErrorKind::Timeout, "no reply came in time".into()))),
-            Kind::Echo => {
-                Body::Done(Err(error(ErrorKind::Timeout, "the server did not confirm in time".into())))
-            }
-            Kind::Publish { .. } if self.ambiguous => Body::Sent(Err(error(
-                ErrorKind::PublishUnknown,
-                format!(
-                    "no ack came for {} attempts; it may be stored: check, or send again with the same id",
-                    self.attempts
-                ),
-            ))),
-            _ => Body::Sent(Err(match &self.refusal {
-                Some(e) => e.clone().topic(topic),
-                None => error(
-                    ErrorKind::NotSent,
-                    "the message was never handed to a live connection: it is not stored".into(),
-                ),
-            })),
-        }
-    }
-}
-
-impl ProducerState {
-    fn fail(&mut self, e: Error) {
-        self.failed += 1;
-        if self.failures.len() < FAILURES_KEPT {
-            self.failures.push(e);
-        }
-    }
-    fn end_flushes(&mut self, post: &mut Post) {
-        let ended: Vec<_> = self.flushes.extract_if(.., |f| f.left == 0).collect();
-        for flush in ended {
-            let failed = Error::many(std::mem::take(&mut self.failures), std::mem::take(&mut self.failed));
-            post.add(flush.done, Body::Done(failed.map_or(Ok(()), Err)));
-        }
-    }
-    /// The name as an already shared text.
-    fn stream_named(&mut self, name: &str) -> Arc<str> {
-        match &self.stream {
-            Some(s) if **s == *name => s.clone(),
-            _ => self.stream.insert(name.into()).clone(),
-        }
     }
 }

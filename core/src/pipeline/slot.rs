@@ -1,0 +1,126 @@
+//! One message under way: what it is, where it stands, and its honest outcome when time runs out.
+
+use super::window::ProducerId;
+use crate::{
+    error::{Error, ErrorKind},
+    mailbox::{Body, Completion},
+    message::Headers,
+};
+use async_nats::Subject;
+use bytes::Bytes;
+use slotmap::new_key_type;
+use std::{sync::Arc, time::Instant};
+
+new_key_type! { pub(crate) struct SlotId; }
+
+/// What goes on the wire, cheap to clone for another attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct Wire {
+    pub(crate) topic: Subject,
+    pub(crate) body: Bytes,
+    pub(crate) headers: Option<Headers>,
+    /// A generated id, sent as a header of its own.
+    pub(crate) id: Option<Arc<str>>,
+}
+
+/// What the writer is to hand to the client.
+#[derive(Debug)]
+pub(crate) enum Out {
+    /// Something that is answered, or counted, through its slot.
+    Slot(SlotId),
+    /// Something nobody waits for: an ack, a pull, a core message sent while connected.
+    Plain { wire: Wire, reply: Option<Subject> },
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub(super) enum Phase {
+    /// Held: no place in the window, the stream not yet known, or an earlier message of the key under way.
+    Waiting,
+    /// In the writer's queue.
+    Queued,
+    /// Handed to the client on this epoch, unanswered.
+    Sent(u64),
+    /// Answered with "not now": tried again when due.
+    Backoff,
+}
+
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// A `JetStream` message.
+    Publish { producer: ProducerId, order: u64, key: Option<Arc<str>>, deduped: bool, admitted: bool },
+    /// A core message sent while disconnected: done when handed over.
+    Core { producer: ProducerId, order: u64, admitted: bool },
+    /// A request; anything answered ends it.
+    Request,
+    /// A question to ourselves that proves the server has seen all before it.
+    Echo,
+}
+
+/// How a slot's message is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// With our inbox to answer to.
+    Answered,
+    /// Without.
+    Core,
+    /// To our inbox.
+    Echo,
+}
+
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) kind: Kind,
+    pub(crate) wire: Wire,
+    pub(super) phase: Phase,
+    /// When to look at it next.
+    pub(super) due: Instant,
+    pub(super) deadline: Instant,
+    pub(super) attempts: u32,
+    /// Whether an attempt may have reached the server and was not answered.
+    pub(super) ambiguous: bool,
+    pub(super) refusal: Option<Error>,
+    pub(super) done: Completion,
+}
+
+impl Kind {
+    pub(super) fn of(&self, id: ProducerId) -> bool {
+        matches!(self, Self::Publish { producer, .. } | Self::Core { producer, .. } if *producer == id)
+    }
+}
+
+impl Slot {
+    pub(super) fn order(&self) -> u64 {
+        match self.kind {
+            Kind::Publish { order, .. } | Kind::Core { order, .. } => order,
+            Kind::Request | Kind::Echo => u64::MAX,
+        }
+    }
+    pub(super) fn may_repeat(&self) -> bool {
+        matches!(self.kind, Kind::Publish { deduped: true, .. })
+    }
+    /// The honest outcome when no answer came in time.
+    pub(super) fn expired(&self) -> Body {
+        let topic = self.wire.topic.as_str();
+        let error = |kind, text: String| Error::new(kind, text).topic(topic);
+        match &self.kind {
+            Kind::Request => Body::Reply(Err(error(ErrorKind::Timeout, "no reply came in time".into()))),
+            Kind::Echo => {
+                Body::Done(Err(error(ErrorKind::Timeout, "the server did not confirm in time".into())))
+            }
+            Kind::Publish { .. } if self.ambiguous => Body::Sent(Err(error(
+                ErrorKind::PublishUnknown,
+                format!(
+                    "no ack came for {} attempts; it may be stored: check, or send again with the same id",
+                    self.attempts
+                ),
+            ))),
+            _ => Body::Sent(Err(match &self.refusal {
+                Some(e) => e.clone().topic(topic),
+                None => error(
+                    ErrorKind::NotSent,
+                    "the message was never handed to a live connection: it is not stored".into(),
+                ),
+            })),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! One producer's window: its places, key lanes, flushes and the failures nobody was told.
+
+use super::slot::SlotId;
+use crate::{
+    config::ProducerConfig,
+    error::Error,
+    mailbox::{Body, Completion, Post},
+};
+use async_nats::Subject;
+use slotmap::new_key_type;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+new_key_type! { pub(crate) struct ProducerId; }
+
+/// How many failures a flush names one by one.
+const FAILURES_KEPT: usize = 100;
+
+#[derive(Debug)]
+pub(super) enum Preparation {
+    Unprepared,
+    Running,
+    Ready,
+}
+
+#[derive(Debug)]
+pub(crate) struct ProducerState {
+    pub(crate) topic: Subject,
+    pub(crate) config: ProducerConfig,
+    pub(crate) jetstream: bool,
+    pub(super) preparation: Preparation,
+    pub(super) in_flight: usize,
+    pub(super) next_order: u64,
+    pub(super) waiting: VecDeque<SlotId>,
+    /// Messages admitted while the stream is being looked up.
+    pub(super) held: Vec<SlotId>,
+    /// Keys with a message under way, and the later messages of each.
+    pub(super) lanes: HashMap<Arc<str>, VecDeque<SlotId>>,
+    pub(super) flushes: Vec<Flush>,
+    pub(super) failures: Vec<Error>,
+    pub(super) failed: u64,
+    pub(super) stream: Option<Arc<str>>,
+    pub(super) closed: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Flush {
+    pub(super) below: u64,
+    pub(super) left: usize,
+    pub(super) done: Completion,
+}
+
+impl ProducerState {
+    pub(super) fn new(topic: Subject, config: ProducerConfig, jetstream: bool) -> Self {
+        Self {
+            topic,
+            config,
+            jetstream,
+            preparation: if jetstream { Preparation::Unprepared } else { Preparation::Ready },
+            in_flight: 0,
+            next_order: 0,
+            waiting: VecDeque::new(),
+            held: Vec::new(),
+            lanes: HashMap::new(),
+            flushes: Vec::new(),
+            failures: Vec::new(),
+            failed: 0,
+            stream: None,
+            closed: false,
+        }
+    }
+    pub(super) fn fail(&mut self, e: Error) {
+        self.failed += 1;
+        if self.failures.len() < FAILURES_KEPT {
+            self.failures.push(e);
+        }
+    }
+    pub(super) fn end_flushes(&mut self, post: &mut Post) {
+        let ended: Vec<_> = self.flushes.extract_if(.., |f| f.left == 0).collect();
+        for flush in ended {
+            let failed = Error::many(std::mem::take(&mut self.failures), std::mem::take(&mut self.failed));
+            post.add(flush.done, Body::Done(failed.map_or(Ok(()), Err)));
+        }
+    }
+    /// The name as an already shared text.
+    pub(super) fn stream_named(&mut self, name: &str) -> Arc<str> {
+        match &self.stream {
+            Some(s) if **s == *name => s.clone(),
+            _ => self.stream.insert(name.into()).clone(),
+        }
+    }
+}
