@@ -65,6 +65,10 @@ impl Bus {
     fn server<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         dict(py, &self.inner.server())
     }
+    #[getter]
+    fn drain_timeout(&self) -> f64 {
+        self.inner.config().drain_timeout.as_secs_f64()
+    }
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         dict(py, &self.inner.metrics())
     }

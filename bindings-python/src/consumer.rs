@@ -6,7 +6,7 @@ use crate::{
     errors::{OrRaise, detached},
     message::{Message, Origin},
 };
-use nats_eventbus::Delivery;
+use nats_eventbus::{Delivery, Handled};
 use parking_lot::Mutex;
 use pyo3::{exceptions::PyStopAsyncIteration, prelude::*};
 use std::{collections::VecDeque, sync::Arc};
@@ -135,6 +135,35 @@ impl Consumer {
     /// Gives back messages taken and not handled.
     fn put_back(&self, messages: Vec<PyRef<'_, Message>>) {
         self.inner.put_back(messages.iter().map(|m| m.delivery.clone()).collect());
+    }
+
+    /// Handlers: whether the handler may see it; else it has become a dead letter.
+    fn admit(&self, m: &Message) -> bool {
+        self.inner.admit(&m.delivery)
+    }
+
+    /// Handlers: settles by how the handler ended: nothing given, a failure's text, a rejection's, or a delay.
+    #[pyo3(signature = (m, *, failed=None, rejected=None, retry_after=None))]
+    fn finish(
+        &self,
+        m: &Message,
+        failed: Option<String>,
+        rejected: Option<String>,
+        retry_after: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let how = match (failed, rejected, retry_after) {
+            (Some(text), ..) => Handled::Failed(text),
+            (None, Some(text), _) => Handled::Rejected(text),
+            (None, None, Some(delay)) => Handled::RetryAfter(crate::convert::time(delay, "RetryAfter")?),
+            (None, None, None) => Handled::Done,
+        };
+        self.inner.finish(&m.delivery, how);
+        Ok(())
+    }
+
+    #[getter]
+    fn concurrency(&self) -> usize {
+        self.inner.concurrency()
     }
 
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {

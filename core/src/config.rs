@@ -345,6 +345,14 @@ pub struct ConsumerConfig {
     /// How long a message is kept from redelivery while it is buffered or handled. Default 10 min.
     #[serde(with = "serde_seconds")]
     pub max_processing: Duration,
+    /// Handlers: messages handled at once. Default 1.
+    pub concurrency: usize,
+    /// Handlers: attempts before a message becomes a dead letter. Default 3.
+    pub max_deliver: u64,
+    /// Handlers: the wait before a failed message is delivered again. Default 1 s, doubling up to 60 s.
+    pub backoff: Backoff,
+    /// Handlers: whether what cannot be handled is kept in `<STREAM>_DLQ`; else it is terminated. Default true.
+    pub dead_letter: bool,
     /// Core mode: messages buffered before new ones are dropped and counted. Default 65536.
     pub pending_limit: usize,
 }
@@ -356,6 +364,14 @@ impl Default for ConsumerConfig {
             prefetch: 256,
             declare: None,
             max_processing: Duration::from_secs(600),
+            concurrency: 1,
+            max_deliver: 3,
+            backoff: Backoff {
+                initial: Duration::from_secs(1),
+                max: Duration::from_secs(60),
+                ..Backoff::default()
+            },
+            dead_letter: true,
             pending_limit: 65_536,
         }
     }
@@ -368,6 +384,13 @@ impl ConsumerConfig {
         if !(1..=100_000).contains(&self.prefetch) {
             return Err(Error::config(format!("prefetch is {}: give 1 to 100000", self.prefetch)));
         }
+        if self.concurrency == 0 {
+            return Err(Error::config("concurrency is 0: give 1 or more"));
+        }
+        if self.max_deliver == 0 {
+            return Err(Error::config("max_deliver is 0: give 1 or more"));
+        }
+        self.backoff.check("backoff")?;
         if self.pending_limit == 0 {
             return Err(Error::config("pending_limit is 0: give 1 or more"));
         }

@@ -29,7 +29,7 @@ mod topic;
 pub use bus::{Bus, ServerInfo};
 pub use config::{Backoff, Config, ConsumerConfig, ProducerConfig, Secret, Tls};
 pub use connection::State;
-pub use consumer::{Consumer, Settle};
+pub use consumer::{Consumer, Handled, Settle};
 pub use error::{Error, ErrorKind, Result};
 pub use mailbox::{Completion, Mailbox};
 pub use message::{Delivery, ID_HEADER, KEY_HEADER, Meta, PubAck, SendOptions};

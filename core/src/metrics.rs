@@ -50,6 +50,8 @@ metrics! {
     redelivered,
     /// Messages settled: acked, naked or terminated.
     settled,
+    /// Messages that became dead letters.
+    dead_letters,
     /// Core messages dropped because a consumer was too slow.
     slow_consumer,
     /// Connections made again after a loss.

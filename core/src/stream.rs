@@ -216,6 +216,17 @@ impl Shared {
 
     /// Declares a stream with the platform's settings; one that is there with the same subjects is left as it is.
     pub(crate) async fn declare_stream(&self, name: &str, subjects: &[String]) -> Result<StreamInfo> {
+        let config = platform_stream(name, subjects, self.config.replicas);
+        self.declare_stream_as(name, subjects, &config).await
+    }
+
+    /// The same with settings of its own.
+    pub(crate) async fn declare_stream_as(
+        &self,
+        name: &str,
+        subjects: &[String],
+        config: &Value,
+    ) -> Result<StreamInfo> {
         check_name(name)?;
         subjects.iter().try_for_each(|s| crate::topic::check_subscribe(s))?;
         if let Some(found) = self.existing(name).await? {
@@ -228,8 +239,7 @@ impl Shared {
             )
             .stream(name));
         }
-        let config = platform_stream(name, subjects, self.config.replicas);
-        match self.api::<WireStream>(&format!("STREAM.CREATE.{name}"), &config).await {
+        match self.api::<WireStream>(&format!("STREAM.CREATE.{name}"), config).await {
             Ok(made) => Ok(made.into()),
             // Another service declared it in the same moment.
             Err(e) if e.kind() == ErrorKind::Conflict => match self.existing(name).await? {

@@ -11,6 +11,7 @@ async with eb.connect("nats://127.0.0.1:4222", jetstream=True) as bus:
 
 from ._bus import Bus, Connecting, Responder, ServerInfo, Stream, StreamInfo, connect
 from ._consumer import Consumer
+from ._handling import Reject, RetryAfter
 from ._native import Message, Producer, PubAck, __version__, topic
 from ._settings import Backoff, Tls
 from .errors import (
@@ -64,8 +65,10 @@ __all__ = [
     "PubAck",
     "PublishRejected",
     "PublishUnknown",
+    "Reject",
     "RequestFailed",
     "Responder",
+    "RetryAfter",
     "ServerInfo",
     "Stream",
     "StreamFull",

@@ -8,21 +8,25 @@ import dataclasses
 import html
 import inspect
 import os
+import signal
 import sysconfig
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from . import _native
 from ._consumer import Consumer
+from ._handling import Handler, OnError, in_handler
 from ._opening import Opening
 from ._settings import Backoff, Tls
+from .errors import ConfigError
 
 __all__ = ["Bus", "Connecting", "Responder", "ServerInfo", "Stream", "StreamInfo", "connect"]
 
 Seconds: TypeAlias = float | timedelta | str
+HandlerT = TypeVar("HandlerT", bound=Handler)
 
 
 def _table(title: str, rows: Mapping[str, object]) -> str:
@@ -82,9 +86,6 @@ class Stream:
         return f"<Stream {self.name!r}>"
 
 
-Handler: TypeAlias = Callable[[_native.Message], Awaitable[Any] | Any]
-
-
 class Responder:
     """Answers requests. Made by :meth:`Bus.respond`; close it, or the bus, to stop."""
 
@@ -142,6 +143,9 @@ class Bus:
     def __init__(self, native: _native.Bus) -> None:
         self._native = native
         self._responders: list[Responder] = []
+        self._handlers: list[tuple[str, Handler, OnError | None, dict[str, Any]]] = []
+        self._stop: asyncio.Event | None = None
+        self._ran = asyncio.Event()
 
     @property
     def state(self) -> str:
@@ -201,6 +205,10 @@ class Bus:
         declare: bool | None = None,
         max_processing: Seconds | None = None,
         pending_limit: int | None = None,
+        concurrency: int | None = None,
+        max_deliver: int | None = None,
+        backoff: Backoff | None = None,
+        dead_letter: bool | None = None,
     ) -> Opening[Consumer]:
         """A consumer of a topic for a group: ``await`` it, or ``async with``.
 
@@ -211,6 +219,10 @@ class Bus:
             declare: whether a missing stream is declared; default: the connection's setting.
             max_processing: how long a message is kept from redelivery while buffered or handled; default 10 min.
             pending_limit: core mode: messages buffered before new ones are dropped and counted; default 65536.
+            concurrency: for :meth:`Consumer.run`: messages handled at once; default 1.
+            max_deliver: for run: attempts before a message becomes a dead letter; default 3.
+            backoff: for run: the wait before a failed message is delivered again; default 1 s, doubling up to 60 s.
+            dead_letter: for run: whether what cannot be handled is kept in ``<STREAM>_DLQ``; default True.
 
         Raises:
             ConfigError, InvalidTopic, NotFoundError, ConflictError, ClosedError.
@@ -221,12 +233,72 @@ class Bus:
             "declare": declare,
             "max_processing": max_processing,
             "pending_limit": pending_limit,
+            "concurrency": concurrency,
+            "max_deliver": max_deliver,
+            "backoff": backoff,
+            "dead_letter": dead_letter,
         }
 
         async def open_() -> Consumer:
             return Consumer(await self._native.consumer(topic, **settings))
 
         return Opening(open_, f"Consumer of {topic!r}")
+
+    def on(
+        self, topic: str, *, group: str, on_error: OnError | None = None, **settings: Any
+    ) -> Callable[[HandlerT], HandlerT]:
+        """Registers a handler for :meth:`run`; takes the settings of :meth:`consumer`, see :meth:`Consumer.run`."""
+
+        def register(handler: HandlerT) -> HandlerT:
+            self._handlers.append((topic, handler, on_error, {"group": group, **settings}))
+            return handler
+
+        return register
+
+    async def run(self) -> None:
+        """Runs the handlers registered with :meth:`on` until SIGTERM, SIGINT or :meth:`close`; then drains.
+
+        Draining: no more pulling, running handlers finish (up to the connection's ``drain_timeout``), buffered messages
+        go to other workers at once. Signals are watched only on the main thread.
+
+        Raises:
+            What keeps a consumer from opening or going on; the others are drained first.
+        """
+        if not self._handlers:
+            raise ConfigError("run without handlers: register some with @bus.on(topic, group=...)")
+        stop = self._stop = asyncio.Event()
+        self._ran.clear()
+        loop = asyncio.get_running_loop()
+        watched: list[int] = []
+        consumers: list[Consumer] = []
+        work: list[asyncio.Task[None]] = []
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                # Not on the main thread, or not on this platform: then only close() ends it.
+                with contextlib.suppress(ValueError, NotImplementedError, RuntimeError):
+                    loop.add_signal_handler(number, stop.set)
+                    watched.append(number)
+            for topic, handler, on_error, settings in self._handlers:
+                consumer = await self.consumer(topic, **settings)
+                consumers.append(consumer)
+                work.append(asyncio.create_task(consumer.run(handler, on_error=on_error)))
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait([stopped, *work], return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+        finally:
+            await asyncio.gather(*(c.close() for c in consumers))
+            if work:
+                _, late = await asyncio.wait(work, timeout=self._native.drain_timeout)
+                for task in late:
+                    task.cancel()
+                await asyncio.wait(work)
+            for number in watched:
+                loop.remove_signal_handler(number)
+            self._stop = None
+            self._ran.set()
+        for task in work:
+            if not task.cancelled():
+                task.result()
 
     async def request(
         self, topic: str, body: Any = b"", *, timeout: Seconds = 5.0, headers: Mapping[str, str] | None = None
@@ -270,7 +342,16 @@ class Bus:
         return StreamInfo(**await self._native.declare_stream(name, list(subjects)))
 
     async def close(self) -> None:
-        """Gives back what is buffered, waits for unsettled sends and acks (up to ``drain_timeout``), disconnects."""
+        """Gives back what is buffered, waits for unsettled sends and acks (up to ``drain_timeout``), disconnects.
+
+        While :meth:`run` runs, it ends first; called by a handler, this only asks it to.
+        """
+        if self._stop is not None:
+            # The handlers' last acks need the connection.
+            self._stop.set()
+            if in_handler.get():
+                return
+            await self._ran.wait()
         responders, self._responders = self._responders, []
         for responder in responders:
             await responder.close()

@@ -9,6 +9,7 @@ from datetime import timedelta
 from types import TracebackType
 
 from . import _native
+from ._handling import Handler, OnError, Work
 
 __all__ = ["Consumer"]
 
@@ -64,6 +65,22 @@ class Consumer:
             self._native.put_back(out)
             raise
         return out
+
+    async def run(self, handler: Handler, *, on_error: OnError | None = None) -> None:
+        """Runs ``handler(message)`` for each message until the consumer is closed; ``concurrency`` at once.
+
+        Returns → ack. Raises → delivered again after ``backoff``. Raises :class:`Reject` → dead letter at once. Raises
+        :class:`RetryAfter` → delivered again after that delay. After ``max_deliver`` attempts → dead letter. A plain
+        function runs in a thread. In core mode there is no redelivery. Closing lets running handlers finish.
+
+        Args:
+            handler: async or plain function of one message; it does not settle the message itself.
+            on_error: called with what a handler raised, and the message; without it a warning is logged.
+
+        Raises:
+            NotFoundError: the durable or stream was deleted.
+        """
+        await Work(self._native, handler, on_error).run()
 
     async def close(self) -> None:
         """Stops pulling and gives back what is buffered, so that another worker has it now. The durable stays."""

@@ -236,4 +236,3 @@ CLASSES: dict[str, type[EventBusError]] = {
         InternalError,
     )
 }
-__all__ += sorted(CLASSES)

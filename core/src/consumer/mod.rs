@@ -4,6 +4,7 @@
 
 mod buffer;
 mod core_mode;
+mod handling;
 mod pull;
 mod status;
 
@@ -26,7 +27,9 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OnceCell, watch};
+
+pub use handling::Handled;
 
 /// How a delivery goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +73,8 @@ pub(crate) struct Inner {
     room: Arc<Notify>,
     stop: watch::Sender<bool>,
     stopped: AtomicBool,
+    /// Made with the first dead letter.
+    dead_letters: OnceCell<crate::Producer>,
 }
 
 impl std::fmt::Debug for Consumer {
@@ -118,6 +123,7 @@ impl Consumer {
                 room: Arc::new(Notify::new()),
                 stop: watch::Sender::new(false),
                 stopped: AtomicBool::new(false),
+                dead_letters: OnceCell::new(),
             }),
         }
     }
@@ -136,6 +142,10 @@ impl Consumer {
     /// The group.
     pub fn group(&self) -> &str {
         &self.inner.config.group
+    }
+    /// How many handlers may run at once.
+    pub fn concurrency(&self) -> usize {
+        self.inner.config.concurrency
     }
     /// The stream; none in core mode.
     pub fn stream(&self) -> Option<&Arc<str>> {
