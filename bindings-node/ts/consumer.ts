@@ -1,0 +1,222 @@
+/** The consumer. */
+import { inspect } from "node:util";
+import { type Bridge, unlessAborted } from "./bridge";
+import { count, type Time, time } from "./convert";
+import { ClosedError, guard, guardAsync } from "./errors";
+import { type Handler, type HandlerOptions, handle } from "./handlers";
+import type { Message, Settler } from "./message";
+import { type Addon, addon } from "./native";
+import { Source } from "./source";
+
+/** Settings of a consumer. */
+export interface ConsumerOptions {
+  /** The workers that share the messages: durable (JetStream) or queue group (core). */
+  group: string;
+  /** Messages asked for in advance, never above the durable's max ack pending. Default 256. */
+  prefetch?: number;
+  /** Whether a missing stream is declared. Default: the connection's setting. */
+  declare?: boolean;
+  /** How long a message is kept from redelivery while it is buffered or handled. Default 10 min. */
+  maxProcessing?: Time;
+  /** Core mode: messages buffered before new ones are dropped and counted. Default 65536. */
+  pendingLimit?: number;
+}
+
+/** Acks handed to the core in one call at most. */
+const ACKS = 512;
+/** Messages taken from the core in one call at most. */
+const PACK = 256;
+
+/** @internal What a consumer needs of its bus. */
+export interface Home {
+  readonly bridge: Bridge;
+  readonly drainTimeout: number;
+  forget(part: object): void;
+  running(run: Promise<void>): void;
+}
+
+/** Collects acks and hands them over in one call per turn of the loop. */
+class Acks {
+  private readonly halves = new Uint32Array(2 * ACKS);
+  private n = 0;
+  private due = false;
+  /** A tick, not a microtask: loops that find their messages at hand stay in microtasks, and so share one call. */
+  private readonly tick = () => {
+    this.due = false;
+    this.flush();
+  };
+
+  constructor(private readonly native: Addon.Consumer) {}
+
+  add(low: number, high: number): void {
+    this.halves[this.n++] = low;
+    this.halves[this.n++] = high;
+    if (this.n === this.halves.length) this.flush();
+    else if (!this.due) {
+      this.due = true;
+      process.nextTick(this.tick);
+    }
+  }
+
+  flush(): void {
+    if (this.n === 0) return;
+    this.native.ackMany(this.halves.subarray(0, this.n));
+    this.n = 0;
+  }
+}
+
+/**
+ * Receives the messages of a topic for a group. Iterate it, or take with {@link next} and {@link fetch}, or let
+ * {@link run} call a handler.
+ */
+export class Consumer implements AsyncIterable<Message> {
+  private readonly source: Source;
+  private readonly acks: Acks;
+  private closing: Promise<void> | undefined;
+  /** The group. */
+  readonly group: string;
+  /** The stream; undefined in core mode. */
+  readonly stream: string | undefined;
+
+  /** @internal */
+  constructor(
+    private readonly native: Addon.Consumer,
+    private readonly home: Home,
+    /** The topic, with its wildcards. */
+    readonly topic: string,
+    options: ConsumerOptions,
+  ) {
+    this.group = options.group;
+    this.stream = native.stream ?? undefined;
+    this.acks = new Acks(native);
+    const origin = { group: this.group, stream: this.stream, settler: this.settler() };
+    const max = Math.min(PACK, options.prefetch ?? PACK);
+    this.source = new Source(native, home.bridge, origin, max, () => this.acks.flush());
+  }
+
+  private settler(): Settler {
+    const { native, acks, home } = this;
+    return {
+      ack: (low, high) => acks.add(low, high),
+      nak: (low, high, delay) => native.nak(low, high, delay),
+      term: (low, high, reason) => guard(() => native.term(low, high, reason)),
+      inProgress: (low, high) => native.inProgress(low, high),
+      ackConfirmed: (low, high, timeout, signal) => {
+        acks.flush();
+        const token = home.bridge.token();
+        guard(() => native.ackConfirmed(token, low, high, timeout));
+        return home.bridge.wait<void>(token, signal);
+      },
+    };
+  }
+
+  /**
+   * The next message; null once the consumer is closed.
+   * @param options.signal Stops the wait; no message is lost by it.
+   * @throws {@link EventBusError} when the consumer cannot go on: its durable or stream is gone.
+   */
+  next(options?: { signal?: AbortSignal }): Promise<Message | null> {
+    return this.source.next(options?.signal);
+  }
+
+  /**
+   * Waits for up to `max` messages; fewer, or none, when the time runs out first.
+   * @param options.timeout Milliseconds or text; default 5 s.
+   * @param options.signal Stops the wait; what was taken is handed out again, first.
+   * @throws {@link ClosedError} when the consumer is closed; what {@link next} throws, when there is no message.
+   */
+  async fetch(max: number, options?: { timeout?: Time; signal?: AbortSignal }): Promise<Message[]> {
+    count("max", max, 1);
+    const limit = time("timeout", options?.timeout) ?? 5000;
+    const left = guard(() => addon.milliseconds(limit, "timeout"));
+    const out: Message[] = [];
+    const timer = new AbortController();
+    const clock = setTimeout(() => timer.abort(), Math.min(left, 0x7fffffff));
+    const signal = options?.signal ? AbortSignal.any([timer.signal, options.signal]) : timer.signal;
+    try {
+      options?.signal?.throwIfAborted();
+      while (out.length < max) {
+        const m = this.source.take();
+        if (m) {
+          out.push(m);
+          continue;
+        }
+        if (m === null) {
+          if (out.length === 0) throw new ClosedError("the consumer is closed", { topic: this.topic });
+          break;
+        }
+        await unlessAborted(this.source.wait(), signal);
+      }
+    } catch (e) {
+      if (options?.signal?.aborted) {
+        this.source.putBack(out);
+        throw e;
+      }
+      if (out.length === 0 && !timer.signal.aborted) throw e;
+    } finally {
+      clearTimeout(clock);
+    }
+    return out;
+  }
+
+  /** Leaving the loop closes the consumer: what is buffered goes to another worker at once. */
+  [Symbol.asyncIterator](): AsyncIterator<Message, undefined> {
+    const { source } = this;
+    const result = (m: Message | null): IteratorResult<Message, undefined> =>
+      m === null ? { value: undefined, done: true } : { value: m, done: false };
+    return {
+      next: () => {
+        const m = source.local();
+        return m ? Promise.resolve({ value: m, done: false }) : source.next().then(result);
+      },
+      return: async () => {
+        await this.close();
+        return { value: undefined, done: true };
+      },
+    };
+  }
+
+  /**
+   * Calls `handler` for each message until the consumer is closed or the signal is aborted; then waits for running
+   * handlers, up to the bus's `drainTimeout`. Resolved = ack, rejected = again after a second, {@link Reject} = never
+   * again, {@link RetryAfter} = after that delay.
+   * @throws {@link EventBusError} when the consumer cannot go on.
+   */
+  run(handler: Handler, options?: HandlerOptions): Promise<void> {
+    const run = handle(this, handler, options ?? {}, this.home.drainTimeout);
+    this.home.running(run);
+    return run;
+  }
+
+  /**
+   * Stops pulling and gives back what is buffered, so that another worker has it now. The durable stays. Messages
+   * already handed out can still be settled.
+   */
+  close(): Promise<void> {
+    this.closing ??= this.leave();
+    return this.closing;
+  }
+
+  private async leave(): Promise<void> {
+    this.acks.flush();
+    const left = this.source.surrender();
+    try {
+      await guardAsync(() => this.native.close());
+    } finally {
+      // Only now, lest they come straight back here.
+      this.native.giveBack(left);
+      this.acks.flush();
+      this.home.forget(this);
+    }
+  }
+
+  /** As {@link close}. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  [inspect.custom](): string {
+    const stream = this.stream === undefined ? "" : ` stream=${JSON.stringify(this.stream)}`;
+    return `<Consumer topic=${JSON.stringify(this.topic)} group=${JSON.stringify(this.group)}${stream}>`;
+  }
+}

@@ -1,0 +1,125 @@
+/** JavaScript values on their way to the addon: bodies, headers, settings. */
+import { ConfigError, InvalidHeader } from "./errors";
+import { encode } from "./json";
+import type { Addon } from "./native";
+
+/** A time: milliseconds, or a text such as `"250ms"`, `"30s"`, `"5m"`. */
+export type Time = number | string;
+
+/**
+ * What can be sent: bytes as they are, text as UTF-8, anything else as JSON (BigInt as an exact integer).
+ */
+export type Body = Uint8Array | ArrayBuffer | string | unknown;
+
+/** Headers, by name. */
+export type Headers = Readonly<Record<string, string>>;
+
+/** What may go with one body. */
+export interface SendOptions {
+  /** Orders messages: those of one key are stored in the order sent. */
+  key?: string;
+  /** Deduplicates messages; generated when absent. */
+  id?: string;
+  /** Further headers. */
+  headers?: Headers;
+  /** How long the stream keeps the message, in milliseconds or as text; at least a second. */
+  ttl?: Time;
+  /** Stops the wait, not the message: its failure shows at the next `flush`. */
+  signal?: AbortSignal;
+}
+
+/** @internal */
+export function bytes(body: Body): Uint8Array {
+  if (body instanceof Uint8Array) return body;
+  if (typeof body === "string") return Buffer.from(body);
+  if (body instanceof ArrayBuffer || (typeof SharedArrayBuffer === "function" && body instanceof SharedArrayBuffer)) {
+    return new Uint8Array(body);
+  }
+  if (ArrayBuffer.isView(body)) return new Uint8Array(body.buffer, body.byteOffset, body.byteLength);
+  let text: string | undefined;
+  try {
+    text = encode(body);
+  } catch (e) {
+    const why = e instanceof Error ? e.message : String(e);
+    throw new ConfigError(`body: it cannot be written as JSON: ${why}`, { cause: e });
+  }
+  if (text === undefined) {
+    throw new ConfigError(`body: a ${typeof body} cannot be sent: give bytes, a string, or something JSON can hold`);
+  }
+  return Buffer.from(text);
+}
+
+/** @internal Names and values in turn. */
+export function headerList(headers: Headers | undefined): string[] | undefined {
+  if (headers === undefined || headers === null) return undefined;
+  if (typeof headers !== "object") throw new ConfigError("headers: give an object of names and texts");
+  const out: string[] = [];
+  for (const [name, value] of Object.entries(headers)) {
+    if (typeof value !== "string") {
+      throw new InvalidHeader(`header ${JSON.stringify(name)} is a ${typeof value}: its value must be a string`);
+    }
+    out.push(name, value);
+  }
+  return out;
+}
+
+function optionalText(name: string, value: unknown): string | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (typeof value !== "string") throw new ConfigError(`${name}: a ${typeof value} is given where a string is needed`);
+  return value;
+}
+
+/** @internal */
+export function time(name: string, value: unknown): Time | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (typeof value !== "number" && typeof value !== "string") {
+    throw new ConfigError(`${name}: give milliseconds, or a text such as "30s"`);
+  }
+  return value;
+}
+
+/** @internal */
+export function extras(options: SendOptions | undefined): Addon.Extras | undefined {
+  if (options === undefined || options === null) return undefined;
+  if (typeof options !== "object") throw new ConfigError("options are given as an object");
+  return {
+    key: optionalText("key", options.key),
+    id: optionalText("id", options.id),
+    headers: headerList(options.headers),
+    ttl: time("ttl", options.ttl),
+  };
+}
+
+/** @internal Settings as JSON text; the core knows their names. */
+export function settings(value: object | undefined): string {
+  return JSON.stringify(value ?? {}, (name, v: unknown) => {
+    switch (typeof v) {
+      case "number":
+        // JSON has no NaN: as a text it is refused with the setting's name instead of being left out.
+        return Number.isFinite(v) ? v : String(v);
+      case "bigint":
+      case "function":
+      case "symbol":
+        throw new ConfigError(`setting ${name}: a ${typeof v} is not a setting`);
+      default:
+        return v;
+    }
+  });
+}
+
+/** @internal A whole number from 1 on. */
+export function count(name: string, value: unknown, otherwise: number): number {
+  if (value === undefined) return otherwise;
+  if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 1) {
+    throw new ConfigError(`${name} is ${String(value)}: give a whole number from 1 on`);
+  }
+  return value;
+}
+
+/** @internal The core's names in camelCase. */
+export function camel(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(camel);
+  if (value === null || typeof value !== "object") return value ?? undefined;
+  const name = (s: string) => s.replace(/_([a-z])/g, (_, c: string) => c.toUpperCase());
+  return Object.fromEntries(Object.entries(value).map(([k, v]) => [name(k), camel(v)]));
+}

@@ -1,0 +1,117 @@
+/** Handlers: so many at once, and what their ends mean for the message. */
+import type { Consumer } from "./consumer";
+import { count, type Time } from "./convert";
+import { ConfigError, Reject, RetryAfter } from "./errors";
+import type { Message } from "./message";
+
+/** What a handler is told besides the message. */
+export interface HandlerContext {
+  /** Aborted when the time for draining is over: what is not settled by then is delivered again. */
+  signal: AbortSignal;
+}
+
+/** Handles a message: resolved = ack, rejected = retry. */
+export type Handler = (m: Message, context: HandlerContext) => unknown;
+
+/** How handlers are run. */
+export interface HandlerOptions {
+  /** Handlers running at once. Default 1. */
+  concurrency?: number;
+  /** Ends the run as closing the consumer does. */
+  signal?: AbortSignal;
+  /** Told of what handlers throw, besides `Reject` and `RetryAfter`. Default: a process warning. */
+  onError?: (e: unknown, m: Message) => void;
+}
+
+/** The wait before a message whose handler failed is delivered again, in milliseconds. */
+const AGAIN: Time = 1000;
+
+function warn(e: unknown, m: Message): void {
+  const why = e instanceof Error ? (e.stack ?? e.message) : String(e);
+  process.emitWarning(`the handler of ${m.topic} failed: ${why}`, "EventBusWarning");
+}
+
+/** So many at once; the others wait. */
+export class Slots {
+  private readonly running = new Set<Promise<void>>();
+  private freed: (() => void) | undefined;
+
+  constructor(private readonly size: number) {}
+
+  /** Waits for a place. One waiter at a time. */
+  async free(): Promise<void> {
+    while (this.running.size >= this.size) {
+      await new Promise<void>((resolve) => {
+        this.freed = resolve;
+      });
+    }
+  }
+
+  /** Takes a place until the work is over; it must not reject. */
+  start(work: Promise<void>): void {
+    this.running.add(work);
+    void work.finally(() => {
+      this.running.delete(work);
+      this.freed?.();
+    });
+  }
+
+  /** Waits until all are over, or the time is: then false. */
+  async idle(limit: number): Promise<boolean> {
+    let clock: NodeJS.Timeout | undefined;
+    const over = new Promise<boolean>((resolve) => {
+      clock = setTimeout(() => resolve(false), Math.min(limit, 0x7fffffff));
+    });
+    const done = Promise.all(this.running).then(() => true);
+    const result = await Promise.race([done, over]);
+    clearTimeout(clock);
+    return result;
+  }
+}
+
+async function one(m: Message, handler: Handler, signal: AbortSignal, onError: typeof warn): Promise<void> {
+  try {
+    await handler(m, { signal });
+    m.ack();
+  } catch (e) {
+    try {
+      if (e instanceof Reject) m.term(e.reason);
+      else if (e instanceof RetryAfter) m.nak({ delay: e.delay });
+      else {
+        m.nak({ delay: AGAIN });
+        onError(e, m);
+      }
+    } catch (second) {
+      // A delay that is none, or a listener that fails: the message is retried all the same.
+      m.nak({ delay: AGAIN });
+      warn(second, m);
+    }
+  }
+}
+
+/** @internal Runs handlers until the consumer is closed. */
+export async function handle(
+  consumer: Consumer,
+  handler: Handler,
+  options: HandlerOptions,
+  drainTimeout: number,
+): Promise<void> {
+  if (typeof handler !== "function") throw new ConfigError("handler: give a function");
+  const slots = new Slots(count("concurrency", options.concurrency, 1));
+  const cancel = new AbortController();
+  const { signal, onError = warn } = options;
+  const stop = () => void consumer.close().catch(() => {});
+  signal?.addEventListener("abort", stop, { once: true });
+  if (signal?.aborted) stop();
+  try {
+    for (let m = await consumer.next(); m !== null; m = await consumer.next()) {
+      slots.start(one(m, handler, cancel.signal, onError));
+      await slots.free();
+    }
+  } finally {
+    signal?.removeEventListener("abort", stop);
+    const closed = consumer.close();
+    if (!(await slots.idle(drainTimeout))) cancel.abort(new Error("the time for draining is over"));
+    await closed;
+  }
+}

@@ -1,0 +1,2 @@
+// The same classes for `import`, so that instanceof works whichever way they came.
+export * from "./index.js";

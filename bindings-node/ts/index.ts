@@ -1,0 +1,44 @@
+/**
+ * An event bus on NATS: producers and consumers whose every send has one honest outcome.
+ *
+ * @packageDocumentation
+ */
+export type { Sent } from "./bridge";
+export { Bus, type Metrics, type OnOptions, type ServerInfo, type State } from "./bus";
+export { type Backoff, type ConnectOptions, connect, type Tls } from "./connect";
+export { Consumer, type ConsumerOptions } from "./consumer";
+export type { Body, Headers, SendOptions, Time } from "./convert";
+export {
+  AuthError,
+  Backpressure,
+  ClosedError,
+  ConfigError,
+  ConflictError,
+  ConnectionError,
+  DecodeError,
+  type ErrorFields,
+  EventBusError,
+  InternalError,
+  InvalidHeader,
+  InvalidTopic,
+  NoResponders,
+  NotFoundError,
+  NotSent,
+  PermissionError,
+  PublishRejected,
+  PublishUnknown,
+  Reject,
+  RequestFailed,
+  RetryAfter,
+  StreamFull,
+  Timeout,
+  TlsError,
+  TooLarge,
+  WrongSequence,
+} from "./errors";
+export type { Handler, HandlerContext, HandlerOptions } from "./handlers";
+export { Message, PubAck } from "./message";
+export { Producer, type ProducerOptions, type SendManyOptions } from "./producer";
+export { type RequestHandler, Responder, type RespondOptions } from "./responder";
+export { Stream, type StreamInfo } from "./stream";
+export { topic } from "./topic";

@@ -1,0 +1,135 @@
+/** The producer. */
+import { inspect } from "node:util";
+import type { Bridge, Sent } from "./bridge";
+import { type Body, bytes, extras, type SendOptions, type Time } from "./convert";
+import { ConfigError, guard, typed } from "./errors";
+import type { PubAck } from "./message";
+import type { Addon } from "./native";
+
+/** Settings of a producer. */
+export interface ProducerOptions {
+  /** Sends that may be unsettled at once. Default 1000. */
+  maxInFlight?: number;
+  /** How long a send may take until its outcome, retries included. Default 30 s. */
+  deliveryTimeout?: Time;
+  /** How long an ack is waited for before the message is sent again with the same id. Default 5 s. */
+  ackTimeout?: Time;
+  /** Whether messages carry an id so that a retry never stores twice. Default true. */
+  dedupe?: boolean;
+  /** Whether a missing stream is declared. Default: the connection's setting. */
+  declare?: boolean;
+}
+
+/** What may go with many bodies: as with one, without an id. */
+export type SendManyOptions = Omit<SendOptions, "id">;
+
+const TOO_MUCH = 2 ** 32 - 1;
+
+/** Sends to one topic. */
+export class Producer {
+  /** Whether the wait for a send was given up since the last flush. */
+  private abandoned = false;
+
+  /** @internal */
+  constructor(
+    private readonly native: Addon.Producer,
+    private readonly bridge: Bridge,
+    /** The topic it sends to. */
+    readonly topic: string,
+  ) {}
+
+  private outcome<T>(token: number, signal: AbortSignal | undefined): Promise<T> {
+    const abandoned = () => {
+      this.abandoned = true;
+      this.native.abandon(token);
+    };
+    return this.bridge.wait<T>(token, signal, signal && abandoned);
+  }
+
+  private async settled(signal: AbortSignal | undefined): Promise<void> {
+    const token = this.bridge.token();
+    guard(() => this.native.flush(token));
+    await this.bridge.wait<void>(token, signal);
+  }
+
+  /**
+   * Sends one message; resolves with the server's ack, or null in core mode.
+   *
+   * Waits for a place when `maxInFlight` sends are unsettled. The body may be changed once `send` has returned.
+   * @throws {@link PublishRejected} and its kinds: not stored, and never will be. {@link PublishUnknown}: the deadline
+   * passed, it may be stored. {@link ClosedError}, {@link ConfigError}.
+   */
+  send(body: Body, options?: SendOptions): Promise<PubAck | null> {
+    try {
+      const signal = options?.signal;
+      signal?.throwIfAborted();
+      const token = this.bridge.token();
+      const pending = this.native.send(token, bytes(body), options && extras(options));
+      return pending ? this.outcome(token, signal) : Promise.resolve(null);
+    } catch (e) {
+      return Promise.reject(typed(e));
+    }
+  }
+
+  /**
+   * Enqueues one message and returns at once; a failure shows at the next {@link flush}.
+   * @throws {@link Backpressure} when `maxInFlight` sends are unsettled; {@link TooLarge} and the like at once.
+   */
+  sendNow(body: Body, options?: Omit<SendOptions, "signal">): void {
+    try {
+      this.native.sendNow(bytes(body), options && extras(options));
+    } catch (e) {
+      throw typed(e);
+    }
+  }
+
+  /**
+   * Sends many messages; resolves with one outcome each, in order: an ack (null in core mode) or the error.
+   * @throws {@link ConfigError} when a body cannot be sent at all; then none was.
+   */
+  async sendMany(bodies: Iterable<Body>, options?: SendManyOptions): Promise<Sent[]> {
+    options?.signal?.throwIfAborted();
+    if (typeof bodies !== "object" || bodies === null || !(Symbol.iterator in bodies) || ArrayBuffer.isView(bodies)) {
+      throw new ConfigError("bodies: give an array, or another iterable, of bodies");
+    }
+    const parts = Array.from(bodies, bytes);
+    const ends = new Uint32Array(parts.length);
+    const total = parts.reduce((sum, part) => sum + part.length, 0);
+    if (total > TOO_MUCH) throw new ConfigError(`bodies: together they have ${total} bytes, over 4 GiB: send fewer`);
+    const data = Buffer.allocUnsafe(total);
+    let at = 0;
+    for (let i = 0; i < parts.length; i++) {
+      const part = parts[i] as Uint8Array;
+      data.set(part, at);
+      at += part.length;
+      ends[i] = at;
+    }
+    const token = this.bridge.token();
+    guard(() => this.native.sendMany(token, data, ends, options && extras(options)));
+    return this.outcome(token, options?.signal);
+  }
+
+  /**
+   * Resolves when every send before it is settled; in core mode, when the server has processed them.
+   * @param options.signal Stops the wait.
+   * @throws What failed since the last flush and was reported to nobody; several as `failures` of one error.
+   */
+  async flush(options?: { signal?: AbortSignal }): Promise<void> {
+    options?.signal?.throwIfAborted();
+    await this.settled(options?.signal);
+    // What failed with nobody waiting any more came with the first flush's end, and is told by a second one.
+    while (this.abandoned) {
+      this.abandoned = false;
+      await this.settled(options?.signal);
+    }
+  }
+
+  /** Refuses further sends; those under way go on to their outcome. */
+  close(): void {
+    this.native.close();
+  }
+
+  [inspect.custom](): string {
+    return `<Producer topic=${JSON.stringify(this.topic)}>`;
+  }
+}
