@@ -21,6 +21,9 @@ use std::sync::Arc;
 /// Letters per drain: bounded, so that a full mailbox does not starve the loop's other work.
 const BATCH: usize = 1024;
 
+/// A rare call's result, made Python's on the loop's thread.
+type Convert = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
+
 /// What a letter's token stands for.
 enum Waiter {
     /// A future to complete.
@@ -194,6 +197,28 @@ impl LoopBridge {
         self.start(py, Waiter::Future, f)
     }
 
+    /// A rare call: a future of the core's, run on its runtime, whose result comes by the mailbox as all others do.
+    ///
+    /// No thread but the loop's touches Python: a worker that did could be caught by the interpreter's end.
+    pub(crate) fn call<'py, T: Send + 'static>(
+        &self,
+        py: Python<'py>,
+        work: impl Future<Output = nats_eventbus::Result<T>> + Send + 'static,
+        convert: impl FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (future, _, ()) = self.start_call(py, |done| {
+            nats_eventbus::runtime::handle().spawn(async move {
+                let result = work.await;
+                let convert: Convert = Box::new(move |py| match result {
+                    Ok(value) => convert(py, value),
+                    Err(e) => Err(raise(py, &e)),
+                });
+                done.complete(Body::Host(Box::new(convert)));
+            });
+        })?;
+        crate::awaitable::Waiting::on(py, future)
+    }
+
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         let mut letters = Vec::new();
         self.mailbox.drain(BATCH, &mut letters);
@@ -244,6 +269,10 @@ fn to_python(py: Python<'_>, body: Body) -> PyResult<Bound<'_, PyAny>> {
             });
             Ok(PyList::new(py, items.collect::<PyResult<Vec<_>>>()?)?.into_any())
         }
+        Body::Host(value) => match value.downcast::<Convert>() {
+            Ok(convert) => convert(py).map(|v| v.into_bound(py)),
+            Err(_) => Ok(py.None().into_bound(py)),
+        },
         Body::Done(Ok(())) | Body::Ready | Body::Batch(_) => Ok(py.None().into_bound(py)),
         Body::Done(Err(e)) | Body::Reply(Err(e)) => Err(raise(py, &e)),
         Body::Reply(Ok(delivery)) => {

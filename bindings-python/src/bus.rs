@@ -5,15 +5,14 @@ use crate::{
     bridge::Bridges,
     consumer::Consumer,
     convert,
-    errors::{OrRaise, detached, raise},
+    errors::{OrRaise, raise},
     producer::Producer,
 };
-use nats_eventbus::{Config, StreamInfo};
+use nats_eventbus::Config;
 use pyo3::{
     prelude::*,
     types::{PyDict, PyString},
 };
-use pyo3_async_runtimes::tokio::future_into_py;
 use std::{path::PathBuf, sync::Arc};
 
 /// Connects: settings by name, and places where a `nats-server` for `local://` may be.
@@ -26,10 +25,10 @@ pub(crate) fn connect<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let given = convert::json_settings(settings)?;
     let config = Config::load(given, |name| std::env::var(name).ok()).or_raise(py)?;
-    future_into_py(py, async move {
-        let inner = nats_eventbus::Bus::connect(config, &candidates).await.map_err(detached)?;
-        Ok(Bus { inner, bridges: Arc::default() })
-    })
+    let bridges = Arc::<Bridges>::default();
+    let bridge = bridges.current(py)?;
+    let work = async move { nats_eventbus::Bus::connect(config, &candidates).await };
+    bridge.call(py, work, |py, inner| Ok(Py::new(py, Bus { inner, bridges })?.into_any()))
 }
 
 /// An open bus.
@@ -98,18 +97,18 @@ impl Bus {
     ) -> PyResult<Bound<'py, PyAny>> {
         let config = convert::config(settings, py)?;
         let (bus, bridges) = (self.inner.clone(), self.bridges.clone());
-        future_into_py(py, async move {
-            let inner = bus.consumer(&topic, config).await.map_err(detached)?;
-            Ok(Consumer::new(inner, bridges))
-        })
+        let work = async move { bus.consumer(&topic, config).await };
+        self.bridges
+            .current(py)?
+            .call(py, work, |py, inner| Ok(Py::new(py, Consumer::new(inner, bridges))?.into_any()))
     }
 
     fn respond<'py>(&self, py: Python<'py>, topic: String, group: String) -> PyResult<Bound<'py, PyAny>> {
         let (bus, bridges) = (self.inner.clone(), self.bridges.clone());
-        future_into_py(py, async move {
-            let inner = bus.respond(&topic, &group).await.map_err(detached)?;
-            Ok(Consumer::new(inner, bridges))
-        })
+        let work = async move { bus.respond(&topic, &group).await };
+        self.bridges
+            .current(py)?
+            .call(py, work, |py, inner| Ok(Py::new(py, Consumer::new(inner, bridges))?.into_any()))
     }
 
     #[pyo3(signature = (topic, body, timeout, headers=None))]
@@ -135,14 +134,13 @@ impl Bus {
 
     fn streams<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let bus = self.inner.clone();
-        future_into_py(py, async move {
-            let all = bus.streams().await.map_err(detached)?;
-            Python::attach(|py| dict(py, &all).map(Bound::unbind))
-        })
+        self.bridges
+            .current(py)?
+            .call(py, async move { bus.streams().await }, |py, all| dict(py, &all).map(Bound::unbind))
     }
 
     fn stream(&self, name: &str) -> Stream {
-        Stream(self.inner.stream(name))
+        Stream { inner: self.inner.stream(name), bridges: self.bridges.clone() }
     }
 
     fn declare_stream<'py>(
@@ -152,37 +150,32 @@ impl Bus {
         subjects: Vec<String>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let bus = self.inner.clone();
-        info_into_py(py, async move { bus.declare_stream(&name, &subjects).await })
+        let work = async move { bus.declare_stream(&name, &subjects).await };
+        self.bridges.current(py)?.call(py, work, |py, info| dict(py, &info).map(Bound::unbind))
     }
 
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let bus = self.inner.clone();
-        future_into_py(py, async move { bus.close().await.map_err(detached) })
+        self.bridges.current(py)?.call(py, async move { bus.close().await }, |py, ()| Ok(py.None()))
     }
-}
-
-fn info_into_py(
-    py: Python<'_>,
-    info: impl Future<Output = nats_eventbus::Result<StreamInfo>> + Send + 'static,
-) -> PyResult<Bound<'_, PyAny>> {
-    future_into_py(py, async move {
-        let info = info.await.map_err(detached)?;
-        Python::attach(|py| dict(py, &info).map(Bound::unbind))
-    })
 }
 
 /// A stream by name.
 #[pyclass(frozen, module = "nats_eventbus._native")]
-pub(crate) struct Stream(nats_eventbus::Stream);
+pub(crate) struct Stream {
+    inner: nats_eventbus::Stream,
+    bridges: Arc<Bridges>,
+}
 
 #[pymethods]
 impl Stream {
     #[getter]
     fn name(&self) -> &str {
-        self.0.name()
+        self.inner.name()
     }
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let stream = self.0.clone();
-        info_into_py(py, async move { stream.info().await })
+        let stream = self.inner.clone();
+        let work = async move { stream.info().await };
+        self.bridges.current(py)?.call(py, work, |py, info| dict(py, &info).map(Bound::unbind))
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     awaitable::{Polling, Ready, Step, Stepper, Waiting},
     bridge::Bridges,
-    errors::{OrRaise, detached},
+    errors::OrRaise,
     message::{Message, Origin},
 };
 use nats_eventbus::{Delivery, Handled};
@@ -169,7 +169,7 @@ impl Consumer {
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.give_back();
         let inner = self.inner.clone();
-        pyo3_async_runtimes::tokio::future_into_py(py, async move { inner.close().await.map_err(detached) })
+        self.origin.bridges.current(py)?.call(py, async move { inner.close().await }, |py, ()| Ok(py.None()))
     }
 
     fn __repr__(&self) -> String {

@@ -39,8 +39,3 @@ impl<T> OrRaise<T> for nats_eventbus::Result<T> {
         self.map_err(|e| raise(py, &e))
     }
 }
-
-/// The same where no interpreter is attached.
-pub(crate) fn detached(e: Error) -> PyErr {
-    Python::attach(|py| raise(py, &e))
-}

@@ -46,10 +46,6 @@ mod _native {
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
         m.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        if let Some(runtime) = nats_eventbus::runtime::get() {
-            // Refused only when another import in this process did it already: the same runtime.
-            let _ = pyo3_async_runtimes::tokio::init_with_runtime(runtime);
-        }
         Ok(())
     }
 }

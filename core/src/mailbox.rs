@@ -9,6 +9,7 @@ use crate::{
 };
 use parking_lot::Mutex;
 use std::{
+    any::Any,
     collections::VecDeque,
     fmt,
     sync::{
@@ -33,6 +34,8 @@ pub enum Body {
     Batch(Result<Vec<Delivery>>),
     /// The consumer waited for has something to take, or has ended.
     Ready,
+    /// Something of the host's own, for it to downcast.
+    Host(Box<dyn Any + Send>),
 }
 
 /// One result on its way to a host loop.
@@ -136,7 +139,7 @@ impl Completion {
         matches!(self, Self::Nobody)
     }
     /// Ends the wait at once.
-    pub(crate) fn complete(self, body: Body) {
+    pub fn complete(self, body: Body) {
         let mut post = Post::default();
         post.add(self, body);
         post.send();
