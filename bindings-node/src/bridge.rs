@@ -53,8 +53,13 @@ impl Office {
         Completion::Host { mailbox: self.mailbox.clone(), token: convert::token(token) }
     }
 
-    pub(crate) fn abandon(&self, token: f64, producer: Producer) {
-        self.abandoned.lock().insert(convert::token(token), producer);
+    pub(crate) fn abandon(&self, token: f64, producer: &Producer) -> bool {
+        let token = convert::token(token);
+        let caught = producer.abandon(&self.mailbox, &[token]) > 0;
+        if !caught {
+            self.abandoned.lock().insert(token, producer.clone());
+        }
+        caught
     }
 }
 
@@ -132,7 +137,10 @@ impl Bridge {
                     Body::Many(results) => results,
                     _ => Vec::new(),
                 };
-                failures.into_iter().filter_map(Result::err).for_each(|e| producer.unreported(e));
+                failures
+                    .into_iter()
+                    .filter_map(std::result::Result::err)
+                    .for_each(|e| producer.unreported(e));
                 continue;
             }
             #[allow(clippy::cast_precision_loss)] // JavaScript gave it as a double
@@ -219,8 +227,7 @@ fn other(streams: &mut Vec<Arc<str>>, token: f64, body: Body) -> Other {
             }
             Other { token, acks: Some(acks.into()), errors: Some(errors), ..Other::default() }
         }
-        Body::Sent(Ok(_)) | Body::Done(Ok(())) | Body::Ready | Body::Batch(Ok(_)) => {
-            Other { token, ..Other::default() }
-        }
+        // The rest is numbers only, or nothing that this binding asks for.
+        _ => Other { token, ..Other::default() },
     }
 }

@@ -8,9 +8,9 @@ use crate::{
 };
 use napi::{Env, bindgen_prelude::*};
 use napi_derive::napi;
-use nats_eventbus::{Delivery, Settle};
+use nats_eventbus::{Delivery, Handled, Settle};
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 /// Receives the messages of a topic for a group.
 #[napi]
@@ -19,11 +19,13 @@ pub struct Consumer {
     office: Arc<Office>,
     /// Kept from take to take for its room.
     taken: Mutex<Vec<Delivery>>,
+    /// In handler mode: what handlers have, by token.
+    handled: Mutex<Option<HashMap<u64, Delivery>>>,
 }
 
 impl Consumer {
     pub(crate) fn new(inner: nats_eventbus::Consumer, office: Arc<Office>) -> Self {
-        Self { inner, office, taken: Mutex::default() }
+        Self { inner, office, taken: Mutex::default(), handled: Mutex::default() }
     }
 }
 
@@ -40,12 +42,47 @@ impl Consumer {
     pub fn take_packed(&self, max: u32) -> Result<Either<Pack, bool>> {
         let mut taken = self.taken.lock();
         let open = self.inner.take(max as usize, &mut taken).or_raise()?;
+        if let Some(handled) = &mut *self.handled.lock() {
+            // Some have become dead letters before a handler sees them; a wait finds out what is left.
+            taken.retain(|d| self.inner.admit(d));
+            handled.extend(taken.iter().filter(|d| d.token != 0).map(|d| (d.token, d.clone())));
+        }
         if taken.is_empty() {
             return Ok(Either::B(open));
         }
         let pack = pack::pack(&taken);
         taken.clear();
         Ok(Either::A(pack))
+    }
+
+    /// From now on messages are settled by [`finish`](Self::finish). Says how many handlers may run at once.
+    #[napi(catch_unwind)]
+    pub fn handle(&self) -> u32 {
+        self.handled.lock().get_or_insert_default();
+        u32::try_from(self.inner.concurrency()).unwrap_or(u32::MAX)
+    }
+
+    /// Settles by how the handler ended: "done", "failed" or "rejected" with a text, or "retry" after a delay.
+    #[napi(catch_unwind)]
+    pub fn finish(
+        &self,
+        low: u32,
+        high: u32,
+        #[napi(ts_arg_type = "'done' | 'failed' | 'rejected' | 'retry'")] how: String,
+        text: Option<String>,
+        delay: Option<Time>,
+    ) -> Result<()> {
+        let how = match (how.as_str(), delay) {
+            ("done", _) => Handled::Done,
+            ("rejected", _) => Handled::Rejected(text.unwrap_or_default()),
+            ("retry", Some(delay)) => Handled::RetryAfter(convert::time(&delay, "RetryAfter")?),
+            _ => Handled::Failed(text.unwrap_or_default()),
+        };
+        let delivery = self.handled.lock().as_mut().and_then(|h| h.remove(&convert::whole(low, high)));
+        if let Some(d) = delivery {
+            self.inner.finish(&d, how);
+        }
+        Ok(())
     }
 
     /// Asks to be told under the token when there is something to take; false when there is already, or the end.
@@ -64,6 +101,9 @@ impl Consumer {
     #[napi(catch_unwind)]
     pub fn give_back(&self, halves: &[u32]) {
         for token in tokens(halves) {
+            if let Some(handled) = &mut *self.handled.lock() {
+                handled.remove(&token);
+            }
             self.inner.settle(token, &Settle::Nak(None));
         }
     }

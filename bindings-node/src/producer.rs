@@ -51,10 +51,11 @@ impl Producer {
         self.inner.start_send_many(each, &options, self.office.completion(token)).or_raise()
     }
 
-    /// Nobody waits for this send any more: a failure of it is for the next flush.
+    /// Nobody waits for this send any more: a failure of it is for the next flush. False when its result may be on its
+    /// way already, and is counted when it arrives.
     #[napi(catch_unwind)]
-    pub fn abandon(&self, token: f64) {
-        self.office.abandon(token, self.inner.clone());
+    pub fn abandon(&self, token: f64) -> bool {
+        self.office.abandon(token, &self.inner)
     }
 
     /// Starts a flush.

@@ -55,6 +55,10 @@ export declare class Consumer {
   get stream(): string | null
   /** What is buffered, up to `max` messages; true when there is nothing now, false once the consumer was closed. */
   takePacked(max: number): Pack | boolean
+  /** From now on messages are settled by [`finish`](Self::finish). Says how many handlers may run at once. */
+  handle(): number
+  /** Settles by how the handler ended: "done", "failed" or "rejected" with a text, or "retry" after a delay. */
+  finish(low: number, high: number, how: 'done' | 'failed' | 'rejected' | 'retry', text?: string | undefined | null, delay?: Time | undefined | null): void
   /** Asks to be told under the token when there is something to take; false when there is already, or the end. */
   arm(token: number): boolean
   /** Acks many: the halves of their tokens. */
@@ -81,8 +85,11 @@ export declare class Producer {
   sendNow(body: Uint8Array, extras?: Extras | undefined | null): void
   /** Starts many sends: bodies one after the other, and where each ends. */
   sendMany(token: number, bodies: Uint8Array, ends: Uint32Array, extras?: Extras | undefined | null): void
-  /** Nobody waits for this send any more: a failure of it is for the next flush. */
-  abandon(token: number): void
+  /**
+   * Nobody waits for this send any more: a failure of it is for the next flush. False when its result may be on its
+   * way already, and is counted when it arrives.
+   */
+  abandon(token: number): boolean
   /** Starts a flush. */
   flush(token: number): void
   /** Refuses further sends. */

@@ -195,10 +195,10 @@ export class Bus {
   async run(options?: { signal?: AbortSignal }): Promise<void> {
     if (this.handlers.length === 0) throw new ConfigError("there is nothing to run: register handlers with bus.on");
     const opened = await Promise.allSettled(
-      this.handlers.map(async ({ topic, options: { concurrency, onError, ...rest }, handler }) => ({
+      this.handlers.map(async ({ topic, options: { onError, ...rest }, handler }) => ({
         consumer: await this.consumer(topic, rest),
         handler,
-        how: { concurrency, onError },
+        how: { onError },
       })),
     );
     const running = opened.flatMap((o) => (o.status === "fulfilled" ? [o.value] : []));

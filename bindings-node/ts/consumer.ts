@@ -1,9 +1,10 @@
 /** The consumer. */
 import { inspect } from "node:util";
 import { type Bridge, unlessAborted } from "./bridge";
+import type { Backoff } from "./connect";
 import { count, type Time, time } from "./convert";
 import { ClosedError, guard, guardAsync } from "./errors";
-import { type Handler, type HandlerOptions, handle } from "./handlers";
+import { type Finish, type Handler, type HandlerOptions, handle } from "./handlers";
 import type { Message, Settler } from "./message";
 import { type Addon, addon } from "./native";
 import { Source } from "./source";
@@ -20,6 +21,14 @@ export interface ConsumerOptions {
   maxProcessing?: Time;
   /** Core mode: messages buffered before new ones are dropped and counted. Default 65536. */
   pendingLimit?: number;
+  /** For `run`: messages handled at once. Default 1. */
+  concurrency?: number;
+  /** For `run`: attempts before a message becomes a dead letter. Default 3. */
+  maxDeliver?: number;
+  /** For `run`: the wait before a failed message is delivered again. Default 1 s, doubling up to 60 s. */
+  backoff?: Backoff;
+  /** For `run`: whether what cannot be handled is kept in `<STREAM>_DLQ`; else it is terminated. Default true. */
+  deadLetter?: boolean;
 }
 
 /** Acks handed to the core in one call at most. */
@@ -178,12 +187,15 @@ export class Consumer implements AsyncIterable<Message> {
 
   /**
    * Calls `handler` for each message until the consumer is closed or the signal is aborted; then waits for running
-   * handlers, up to the bus's `drainTimeout`. Resolved = ack, rejected = again after a second, {@link Reject} = never
-   * again, {@link RetryAfter} = after that delay.
+   * handlers, up to the bus's `drainTimeout`. Resolved = ack, rejected = again after `backoff`, {@link Reject} = dead
+   * letter at once, {@link RetryAfter} = after that delay; after `maxDeliver` attempts = dead letter. The handler does not
+   * settle the message itself. In core mode there is no redelivery.
    * @throws {@link EventBusError} when the consumer cannot go on.
    */
   run(handler: Handler, options?: HandlerOptions): Promise<void> {
-    const run = handle(this, handler, options ?? {}, this.home.drainTimeout);
+    const concurrency = this.native.handle();
+    const finish: Finish = (m, how, text, delay) => guard(() => this.native.finish(...m.token, how, text, delay));
+    const run = handle(this, handler, options ?? {}, this.home.drainTimeout, concurrency, finish);
     this.home.running(run);
     return run;
   }

@@ -1,6 +1,6 @@
 /** Handlers: so many at once, and what their ends mean for the message. */
 import type { Consumer } from "./consumer";
-import { count, type Time } from "./convert";
+import type { Time } from "./convert";
 import { ConfigError, Reject, RetryAfter } from "./errors";
 import type { Message } from "./message";
 
@@ -15,16 +15,11 @@ export type Handler = (m: Message, context: HandlerContext) => unknown;
 
 /** How handlers are run. */
 export interface HandlerOptions {
-  /** Handlers running at once. Default 1. */
-  concurrency?: number;
   /** Ends the run as closing the consumer does. */
   signal?: AbortSignal;
-  /** Told of what handlers throw, besides `Reject` and `RetryAfter`. Default: a process warning. */
+  /** Told of what handlers throw, besides `RetryAfter`. Default: a process warning. */
   onError?: (e: unknown, m: Message) => void;
 }
-
-/** The wait before a message whose handler failed is delivered again, in milliseconds. */
-const AGAIN: Time = 1000;
 
 function warn(e: unknown, m: Message): void {
   const why = e instanceof Error ? (e.stack ?? e.message) : String(e);
@@ -69,21 +64,32 @@ export class Slots {
   }
 }
 
-async function one(m: Message, handler: Handler, signal: AbortSignal, onError: typeof warn): Promise<void> {
+/** @internal Tells the core how a handler ended; what follows from it is decided there. */
+export type Finish = (m: Message, how: "done" | "failed" | "rejected" | "retry", text?: string, delay?: Time) => void;
+
+function text(e: unknown): string {
+  return e instanceof Error ? `${e.name}: ${e.message}` : String(e);
+}
+
+async function one(
+  m: Message,
+  handler: Handler,
+  signal: AbortSignal,
+  onError: typeof warn,
+  finish: Finish,
+): Promise<void> {
   try {
     await handler(m, { signal });
-    m.ack();
+    finish(m, "done");
   } catch (e) {
     try {
-      if (e instanceof Reject) m.term(e.reason);
-      else if (e instanceof RetryAfter) m.nak({ delay: e.delay });
-      else {
-        m.nak({ delay: AGAIN });
-        onError(e, m);
-      }
+      if (e instanceof RetryAfter) return finish(m, "retry", undefined, e.delay);
+      if (e instanceof Reject) finish(m, "rejected", e.reason ?? "rejected");
+      else finish(m, "failed", text(e));
+      onError(e, m);
     } catch (second) {
-      // A delay that is none, or a listener that fails: the message is retried all the same.
-      m.nak({ delay: AGAIN });
+      // A delay that is none, or a listener that fails: the message has its end all the same.
+      finish(m, "failed", text(second));
       warn(second, m);
     }
   }
@@ -95,9 +101,11 @@ export async function handle(
   handler: Handler,
   options: HandlerOptions,
   drainTimeout: number,
+  concurrency: number,
+  finish: Finish,
 ): Promise<void> {
   if (typeof handler !== "function") throw new ConfigError("handler: give a function");
-  const slots = new Slots(count("concurrency", options.concurrency, 1));
+  const slots = new Slots(concurrency);
   const cancel = new AbortController();
   const { signal, onError = warn } = options;
   const stop = () => void consumer.close().catch(() => {});
@@ -105,7 +113,7 @@ export async function handle(
   if (signal?.aborted) stop();
   try {
     for (let m = await consumer.next(); m !== null; m = await consumer.next()) {
-      slots.start(one(m, handler, cancel.signal, onError));
+      slots.start(one(m, handler, cancel.signal, onError, finish));
       await slots.free();
     }
   } finally {

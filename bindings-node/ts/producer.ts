@@ -27,7 +27,7 @@ const TOO_MUCH = 2 ** 32 - 1;
 
 /** Sends to one topic. */
 export class Producer {
-  /** Whether the wait for a send was given up since the last flush. */
+  /** Whether the wait for a send was given up when its result may have been on its way, since the last flush. */
   private abandoned = false;
 
   /** @internal */
@@ -40,8 +40,7 @@ export class Producer {
 
   private outcome<T>(token: number, signal: AbortSignal | undefined): Promise<T> {
     const abandoned = () => {
-      this.abandoned = true;
-      this.native.abandon(token);
+      if (!this.native.abandon(token)) this.abandoned = true;
     };
     return this.bridge.wait<T>(token, signal, signal && abandoned);
   }

@@ -188,6 +188,20 @@ impl LoopBridge {
         self.start(py, |future| Waiter::Send(future, producer), f)
     }
 
+    /// Tells the producers which of their sends were cancelled, so that a flush counts those failures.
+    pub(crate) fn abandon_cancelled(&self, py: Python<'_>, producer: &Producer) -> PyResult<()> {
+        let mut tokens = Vec::new();
+        for (token, waiter) in &*self.waiters.lock() {
+            if let Waiter::Send(future, _) = waiter
+                && future.call_method0(py, pyo3::intern!(py, "cancelled"))?.is_truthy(py)?
+            {
+                tokens.push(token as u64);
+            }
+        }
+        producer.abandon(&self.mailbox, &tokens);
+        Ok(())
+    }
+
     /// Anything else.
     pub(crate) fn start_call<T>(
         &self,

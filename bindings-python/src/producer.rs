@@ -96,8 +96,9 @@ impl Producer {
 
     /// Waits until everything sent before is settled; raises what failed unreported.
     fn flush<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (future, _, ()) =
-            self.bridges.current(py)?.start_call(py, |done| self.inner.start_flush(done))?;
+        let bridge = self.bridges.current(py)?;
+        bridge.abandon_cancelled(py, &self.inner)?;
+        let (future, _, ()) = bridge.start_call(py, |done| self.inner.start_flush(done))?;
         Waiting::on(py, future)
     }
 

@@ -138,6 +138,9 @@ impl Completion {
     pub(crate) fn is_nobody(&self) -> bool {
         matches!(self, Self::Nobody)
     }
+    pub(crate) fn is_host(&self, of: &Arc<Mailbox>, tokens: &[u64]) -> bool {
+        matches!(self, Self::Host { mailbox, token } if Arc::ptr_eq(mailbox, of) && tokens.contains(token))
+    }
     /// Ends the wait at once.
     pub fn complete(self, body: Body) {
         let mut post = Post::default();

@@ -6,7 +6,7 @@ use crate::{
     bus::Shared,
     config::ProducerConfig,
     error::{Error, ErrorKind, Result},
-    mailbox::{Body, Completion, Many, Post},
+    mailbox::{Body, Completion, Mailbox, Many, Post},
     message::{PubAck, SendOptions, checked_headers, headers_len},
     pipeline::{ProducerId, Submission, Submitted},
 };
@@ -166,6 +166,12 @@ impl Producer {
             };
             done.complete(Body::Done(result));
         });
+    }
+
+    /// Hosts: nobody waits for these sends any more; their failures are the next flush's.
+    /// Says how many of them were still under way; of the others, the results are on their way to the host.
+    pub fn abandon(&self, mailbox: &Arc<Mailbox>, tokens: &[u64]) -> usize {
+        if tokens.is_empty() { 0 } else { self.shared.pipeline.state().abandon(self.id, mailbox, tokens) }
     }
 
     /// Hosts: a failure whose waiter was gone; the next flush reports it.

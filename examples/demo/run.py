@@ -107,6 +107,8 @@ class Demo:
                 self._problems.append(f"publishing: {error!r}")
         if killing is None or killing.cancel():
             self._problems.append("the server was not killed, or did not come back")
+        elif error := killing.exception():
+            self._problems.append(f"the kill: {error!r}")
         else:
             self._down = killing.result()
 

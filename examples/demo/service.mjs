@@ -5,7 +5,7 @@
 //
 // An event is acked only once its answer is stored. The answer's message id is made from the event's, so that an event
 // delivered again, after a crash of the server or of this process, never leads to a second answer in the stream.
-// Prints JSON lines: ready, progress, and done with the totals after SIGTERM, which it drains for.
+// Prints JSON lines: ready, progress, done. SIGTERM, or the end of their reader, makes it finish what it has in hand.
 
 import { connect } from "nats-eventbus";
 
@@ -84,6 +84,7 @@ const consumers = await Promise.all(INPUTS.map(({ topic, group }) => bus.consume
 const progress = setInterval(() => say("progress", totals), PROGRESS_MS);
 const stop = () => consumers.forEach((consumer) => void consumer.close());
 process.once("SIGTERM", stop).once("SIGINT", stop);
+process.stdout.once("error", stop).on("error", () => {}); // whoever started it is gone
 say("ready");
 
 await Promise.all(consumers.map((consumer, n) => serve(consumer, INPUTS[n])));

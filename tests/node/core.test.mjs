@@ -11,6 +11,7 @@ import { eventually, startServer } from "../support/server.mjs";
 const { connect, ConfigError, NoResponders, RequestFailed, Timeout, ClosedError, InvalidTopic, Reject, RetryAfter } =
   esm;
 const require = createRequire(import.meta.url);
+const classes = { ...esm };
 
 let server;
 let bus;
@@ -95,7 +96,7 @@ test("handlers: ack, retry, reject, retry after", async () => {
   const errors = [];
   let running = 0;
   let most = 0;
-  const options = { group: "g", concurrency: 2, onError: (e) => errors.push(e.message) };
+  const options = { group: "g", concurrency: 2, backoff: { initial: 20 }, onError: (e) => errors.push(e.message) };
   js.on("h.work", options, async (m) => {
     running += 1;
     most = Math.max(most, running);
@@ -109,18 +110,26 @@ test("handlers: ack, retry, reject, retry after", async () => {
   });
   const run = js.run();
   await eventually(() => seen.length === 8, { what: "eight attempts" });
+  await eventually(() => js.metrics().deadLetters === 1, { what: "a dead letter" });
+  const letters = await js.consumer("dlq.h_work_STREAM.g", { group: "reader" });
+  const [letter] = await letters.fetch(1, { timeout: 2000 });
+  assert.deepEqual(
+    [letter.text(), letter.headers["Dlq-Reason"], letter.headers["Dlq-Attempts"]],
+    ["reject", "no use", "1"],
+  );
+  letter.ack();
   await js.close();
   await run;
   assert.deepEqual(seen.sort(), ["later1", "later2", "ok1", "raise1", "raise2", "reject1", "retry1", "retry2"]);
-  assert.deepEqual([errors, most], [["oops"], 2]);
+  assert.deepEqual([errors.sort(), most], [["no use", "oops"], 2]);
 });
 
 test("errors are the core's classes and codes", () => {
   const { addon } = require("../../bindings-node/dist/native.js");
   for (const kind of addon.errorKinds()) {
-    const made = new esm[kind.class]("text", { topic: "t" });
+    const made = new classes[kind.class]("text", { topic: "t" });
     assert.deepEqual([made.name, made.code, made.retryable, made.topic], [kind.class, kind.code, kind.retryable, "t"]);
-    assert.equal(Object.getPrototypeOf(esm[kind.class]).name, kind.parent);
+    assert.equal(Object.getPrototypeOf(classes[kind.class]).name, kind.parent);
     assert.ok(made instanceof esm.EventBusError && made instanceof Error);
   }
 });
@@ -167,7 +176,7 @@ test("ESM and CommonJS are one module", () => {
       .filter((n) => n !== "__esModule")
       .sort(),
   );
-  for (const name of names) assert.equal(esm[name], cjs[name], name);
+  for (const name of names) assert.equal(classes[name], cjs[name], name);
 });
 
 test("what is closed says so", async () => {

@@ -23,14 +23,14 @@ asyncio.run(main())
 """
 
 LIVE = """
-import asyncio, sys
+import asyncio, os, sys
 import nats_eventbus as eb
 
 async def main():
     global bus, consumer, sends
     bus = await eb.connect(sys.argv[1], jetstream=True)
     p = bus.producer(sys.argv[2])
-    consumer = await bus.consumer(sys.argv[2], group="g")
+    consumer = await bus.consumer(sys.argv[2], group=f"g{os.getpid()}")
     sends = [p.send(b"x") for _ in range(500)]
     await anext(aiter(consumer))
 

@@ -346,3 +346,27 @@ async fn a_handler_longer_than_ack_wait_is_not_delivered_twice() {
     c.ack_confirmed(m.token, Duration::from_secs(2)).await.unwrap();
     assert_eq!(bus.metrics().redelivered, 0);
 }
+
+#[tokio::test]
+async fn leaving_with_deliveries_on_their_way_loses_none_to_ack_wait() {
+    let server = Server::jetstream();
+    let bus = server.bus(true).await;
+    let p = bus.producer("t", ProducerConfig::default()).unwrap();
+    p.send_many(&[b"x"; 1000], &SendOptions::default()).await.unwrap();
+    // Left while the first pull is being answered: a different moment each time.
+    for round in 0..10 {
+        let config = ConsumerConfig { prefetch: 1000, ..group(&format!("g{round}")) };
+        let c = bus.consumer("t", config.clone()).await.unwrap();
+        let first = c.next().await.unwrap().unwrap();
+        c.settle(first.token, &Settle::Nak(None));
+        c.close().await.unwrap();
+        let again = bus.consumer("t", config).await.unwrap();
+        let mut got = 0;
+        while got < 1000 {
+            let batch = again.fetch(1000, Duration::from_secs(3)).await.unwrap();
+            assert!(!batch.is_empty(), "round {round}: {} of 1000 wait for ack wait", 1000 - got);
+            again.ack_many(batch.iter().map(|d| d.token));
+            got += batch.len();
+        }
+    }
+}

@@ -1,7 +1,7 @@
 // A real nats-server for the Node tests: a free port, a folder of its own, stopped by its pid.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, connect as dial } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -45,10 +45,12 @@ export async function eventually(condition, { within = 10_000, what = "the condi
 }
 
 /** Starts a server: `{ url, port, pid, stop }`. */
-export async function startServer({ jetstream = false } = {}) {
+export async function startServer({ jetstream = false, config = "" } = {}) {
   const folder = mkdtempSync(join(tmpdir(), "eventbus-node-"));
   const port = await freePort();
-  const args = ["-a", "127.0.0.1", "-p", String(port), ...(jetstream ? ["-js", "-sd", folder] : [])];
+  const file = join(folder, "server.conf");
+  writeFileSync(file, config);
+  const args = ["-a", "127.0.0.1", "-p", String(port), "-c", file, ...(jetstream ? ["-js", "-sd", folder] : [])];
   const child = spawn(binary(), args, { stdio: "ignore" });
   const ended = once(child, "exit");
   await eventually(() => greeted(port), { what: "a greeting from nats-server" });

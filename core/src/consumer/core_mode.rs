@@ -37,7 +37,7 @@ async fn run(inner: Weak<Inner>, mut sub: Subscriber, mut stop: watch::Receiver<
         let first = tokio::select! {
             m = sub.next() => m,
             () = super::stopped(&mut stop) => {
-                // What the server sent before it heard of the end still comes through.
+                // What is buffered is still handed out; core mode promises nothing for what is on its way.
                 let _ = sub.unsubscribe().await;
                 None
             }

@@ -322,7 +322,8 @@ impl Inner {
     fn finish(&self, how: Ended) {
         let mut post = Post::default();
         let mut b = self.buffer.lock();
-        let naks = b.give_up();
+        // Nobody else can have core messages: they are handed out to the last.
+        let naks = if self.stream.is_some() { b.give_up() } else { Vec::new() };
         b.end(how, &mut post);
         drop(b);
         self.shared.pipeline.plain_many(naks.into_iter().map(|a| (a, Settle::Nak(None).body())));

@@ -25,6 +25,8 @@ use tokio::sync::watch;
 const BATCH: usize = 1024;
 const EXPIRES: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Round trips on leaving, at most: a pull delivers no more than its credit.
+const MOST_ROUNDS: usize = 20;
 /// The wait before pulling again after the server could not serve a pull.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -187,7 +189,7 @@ impl Loop {
         let mut next = Some(first);
         while let Some(m) = next {
             match m.status {
-                None => self.accept(inner, m, batch),
+                None => Self::accept(inner, m, batch),
                 Some(_) => flow = self.status(inner, &m).await,
             }
             if matches!(flow, Flow::Stop(_)) || batch.len() >= BATCH {
@@ -205,7 +207,7 @@ impl Loop {
         flow
     }
 
-    fn accept(&self, inner: &Inner, m: Message, batch: &mut Vec<Delivery>) {
+    fn accept(inner: &Inner, m: Message, batch: &mut Vec<Delivery>) {
         let Some(meta) = m.reply.as_deref().and_then(Meta::parse) else {
             tracing::warn!(topic = %m.subject, "a message without an ack subject was left out");
             return;
@@ -289,15 +291,24 @@ impl Loop {
     /// Leaves nothing behind: what still arrives goes to others at once.
     async fn leave(self, mut sub: Subscriber, how: Ended) {
         let Some(inner) = self.inner.upgrade() else { return };
-        let _ = sub.unsubscribe().await;
-        // The server has heard of it once it answers; what it sent before is in the subscription by then.
-        let _ = inner.shared.round_trip(Duration::from_secs(1)).await;
+        // The client drops what arrives after it has unsubscribed, so that is done last: once a round trip to the
+        // server has brought nothing more, the pulls have delivered what they would.
         let mut late = Vec::new();
-        while let Some(Some(m)) = sub.next().now_or_never() {
-            if m.status.is_none() {
-                self.accept(&inner, m, &mut late);
+        for _ in 0..MOST_ROUNDS {
+            if inner.shared.round_trip(Duration::from_secs(1)).await.is_err() {
+                break;
+            }
+            let before = late.len();
+            while let Some(Some(m)) = sub.next().now_or_never() {
+                if m.status.is_none() {
+                    Self::accept(&inner, m, &mut late);
+                }
+            }
+            if late.len() == before {
+                break;
             }
         }
+        let _ = sub.unsubscribe().await;
         let mut post = Post::default();
         inner.buffer.lock().push(&mut late, Instant::now(), &mut post);
         inner.finish(how);

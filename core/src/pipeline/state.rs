@@ -10,7 +10,7 @@ use super::{
 use crate::{
     config::ProducerConfig,
     error::{Error, ErrorKind},
-    mailbox::{Body, Completion, Post},
+    mailbox::{Body, Completion, Mailbox, Post},
     message::{Delivery, Headers, PubAck},
     metrics::Metrics,
 };
@@ -326,6 +326,18 @@ impl State {
         if left == 0 {
             p.end_flushes(post);
         }
+    }
+
+    /// Nobody waits for these sends any more: their failures are the next flush's.
+    pub(crate) fn abandon(&mut self, producer: ProducerId, mailbox: &Arc<Mailbox>, tokens: &[u64]) -> usize {
+        let mut found = 0;
+        for slot in self.slots.values_mut().filter(|s| s.kind.of(producer)) {
+            if slot.done.is_host(mailbox, tokens) {
+                slot.done = Completion::Nobody;
+                found += 1;
+            }
+        }
+        found
     }
 
     /// Keeps a failure that nobody was told, for the next flush.
