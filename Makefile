@@ -25,7 +25,8 @@ $(VENV)/.done: pyproject.toml
 	@touch $@
 
 node_modules/.done: package-lock.json package.json
-	npm ci --no-audit --no-fund
+	# Not `npm ci`: it refuses a lock file without the optional packages of every other platform.
+	npm install --no-save --no-audit --no-fund
 	@touch $@
 
 build: build-python build-node ## Both packages, where Python and Node find them

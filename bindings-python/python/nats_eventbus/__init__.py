@@ -9,11 +9,13 @@ async with eb.connect("nats://127.0.0.1:4222", jetstream=True) as bus:
             m.ack()
 """
 
-from ._bus import Bus, Connecting, Responder, ServerInfo, Stream, StreamInfo, connect
+from ._bus import Bus, Connecting, ServerInfo, connect
 from ._consumer import Consumer
 from ._handling import Reject, RetryAfter
 from ._native import Message, Producer, PubAck, __version__, topic
+from ._responder import Responder
 from ._settings import Backoff, Tls
+from ._stream import Stream, StreamInfo
 from .errors import (
     AuthError,
     Backpressure,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import html
-import inspect
 import os
 import signal
 import sysconfig
@@ -19,19 +17,17 @@ from typing import Any, TypeAlias, TypeVar
 from . import _native
 from ._consumer import Consumer
 from ._handling import Handler, OnError, in_handler
+from ._html import table
 from ._opening import Opening
+from ._responder import Responder
 from ._settings import Backoff, Tls
+from ._stream import Stream, StreamInfo
 from .errors import ConfigError
 
-__all__ = ["Bus", "Connecting", "Responder", "ServerInfo", "Stream", "StreamInfo", "connect"]
+__all__ = ["Bus", "Connecting", "ServerInfo", "connect"]
 
 Seconds: TypeAlias = float | timedelta | str
 HandlerT = TypeVar("HandlerT", bound=Handler)
-
-
-def _table(title: str, rows: Mapping[str, object]) -> str:
-    cells = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
-    return f"<table><caption><b>{html.escape(title)}</b></caption>{cells}</table>"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,95 +42,6 @@ class ServerInfo:
     """The largest message it takes, in bytes."""
     jetstream: bool
     cluster: str | None
-
-
-@dataclasses.dataclass(frozen=True)
-class StreamInfo:
-    """A stream as the server describes it."""
-
-    name: str
-    subjects: list[str]
-    messages: int
-    bytes: int
-    first_sequence: int
-    last_sequence: int
-    consumers: int
-    replicas: int
-    duplicate_window: float
-    """How long ids are remembered, in seconds."""
-
-    def _repr_html_(self) -> str:
-        return _table(f"Stream {self.name}", dataclasses.asdict(self))
-
-
-class Stream:
-    """A stream by name. Made by :meth:`Bus.stream`."""
-
-    def __init__(self, native: _native.Stream) -> None:
-        self._native = native
-
-    @property
-    def name(self) -> str:
-        """The stream's name."""
-        return self._native.name
-
-    async def info(self) -> StreamInfo:
-        """Asks the server. Raises NotFoundError when there is no stream of that name."""
-        return StreamInfo(**await self._native.info())
-
-    def __repr__(self) -> str:
-        return f"<Stream {self.name!r}>"
-
-
-class Responder:
-    """Answers requests. Made by :meth:`Bus.respond`; close it, or the bus, to stop."""
-
-    def __init__(self, native: _native.Consumer, handler: Handler, concurrency: int) -> None:
-        self._native = native
-        self._handler = handler
-        self._places = asyncio.Semaphore(concurrency)
-        self._running: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.create_task(self._serve(), name=f"responder {native.topic}")
-
-    async def _serve(self) -> None:
-        async for m in self._native:
-            await self._places.acquire()
-            task = asyncio.create_task(self._answer(m))
-            self._running.add(task)
-            task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._places.release()
-
-    async def _answer(self, m: _native.Message) -> None:
-        try:
-            answer = self._handler(m)
-            if inspect.isawaitable(answer):
-                answer = await answer
-            m._reply(b"" if answer is None else answer)
-        except Exception as e:
-            m._reply(error=f"{type(e).__name__}: {e}")
-
-    async def close(self) -> None:
-        """Takes no further requests and lets the running handlers finish."""
-        await self._native.close()
-        # The iteration ends once what had arrived is being handled.
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._loop
-        if self._running:
-            await asyncio.wait(self._running)
-
-    async def __aenter__(self) -> Responder:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    def __repr__(self) -> str:
-        return f"<Responder topic={self._native.topic!r} group={self._native.group!r}>"
 
 
 class Bus:
@@ -378,7 +285,7 @@ class Bus:
             "mode": "JetStream" if self._native.jetstream else "core",
             **{k: v for k, v in self.metrics().items() if v},
         }
-        return _table(f"Bus {self._native.name}", rows)
+        return table(f"Bus {self._native.name}", rows)
 
 
 Connecting: TypeAlias = Opening[Bus]

@@ -4,6 +4,7 @@
 //! whatever the number of messages. What a message becomes is decided in [`state`] and [`outcome`].
 
 mod outcome;
+mod retry;
 mod slot;
 mod state;
 mod window;

@@ -1,0 +1,107 @@
+//! What an answer, a deadline or a reconnect means for what is under way: its end, or another attempt.
+
+use super::{
+    outcome::{Answer, classify},
+    slot::{Kind, Phase, SlotId},
+    state::State,
+};
+use crate::{
+    error::{Error, ErrorKind},
+    mailbox::{Body, Post},
+    message::{Delivery, PubAck},
+};
+use std::time::{Duration, Instant};
+
+impl State {
+    /// What an answer in our inbox says about its slot.
+    pub(crate) fn answered(&mut self, id: SlotId, m: async_nats::Message, now: Instant, post: &mut Post) {
+        let status = m.status.map(|s| s.as_u16());
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        let producer = match slot.kind {
+            Kind::Publish { producer, .. } => producer,
+            Kind::Request => {
+                let topic = slot.wire.topic.clone();
+                let result = if status == Some(503) {
+                    Err(Error::new(ErrorKind::NoResponders, "nobody answers this topic: start a responder")
+                        .topic(topic.as_str()))
+                } else {
+                    Ok(Delivery::new(m))
+                };
+                return self.settle(id, Body::Reply(result), post);
+            }
+            Kind::Echo => return self.settle(id, Body::Done(Ok(())), post),
+            Kind::Core { .. } => return,
+        };
+        match classify(status, &m.payload) {
+            Answer::Stored { stream, sequence, duplicate } => {
+                if duplicate {
+                    self.metrics.duplicates.add(1);
+                }
+                let stream = match self.producers.get_mut(producer) {
+                    Some(p) => p.stream_named(&stream),
+                    None => stream.into(),
+                };
+                self.settle(id, Body::Sent(Ok(Some(PubAck { stream, sequence, duplicate }))), post);
+            }
+            Answer::Rejected(e) => {
+                let e = e.topic(slot.wire.topic.as_str());
+                self.settle(id, Body::Sent(Err(e)), post);
+            }
+            Answer::Retry(e) => {
+                slot.refusal = Some(e);
+                slot.ambiguous = false;
+                slot.phase = Phase::Backoff;
+                let wait =
+                    Duration::from_millis(20 << slot.attempts.min(6)).mul_f64(0.8 + 0.4 * fastrand::f64());
+                slot.due = (now + wait).min(slot.deadline);
+                let due = slot.due;
+                self.look_at(due);
+            }
+        }
+    }
+
+    /// Everything whose time has come: deadlines, lost acks, retries that waited.
+    pub(crate) fn sweep(&mut self, now: Instant, post: &mut Post) {
+        let (mut ended, mut again) = (Vec::new(), Vec::new());
+        for (id, slot) in &mut self.slots {
+            if slot.due > now {
+                continue;
+            }
+            if slot.deadline <= now {
+                ended.push((id, slot.expired()));
+                continue;
+            }
+            match slot.phase {
+                Phase::Backoff => again.push((slot.order(), id)),
+                Phase::Sent(_) if slot.may_repeat() => again.push((slot.order(), id)),
+                _ => slot.due = slot.deadline,
+            }
+        }
+        ended.into_iter().for_each(|(id, body)| self.settle(id, body, post));
+        self.repeat(again);
+        self.next_due = self.slots.values().map(|s| s.due).min();
+    }
+
+    /// After a reconnect: what was sent before it is sent again, in order, or is unknown where it may not be.
+    pub(crate) fn reconnected(&mut self, epoch: u64, post: &mut Post) {
+        let (mut again, mut unknown) = (Vec::new(), Vec::new());
+        for (id, slot) in &self.slots {
+            if matches!(slot.phase, Phase::Sent(e) if e < epoch) {
+                match slot.kind {
+                    Kind::Publish { .. } if slot.may_repeat() => again.push((slot.order(), id)),
+                    Kind::Publish { .. } => unknown.push((id, slot.expired())),
+                    Kind::Echo => again.push((slot.order(), id)),
+                    Kind::Request | Kind::Core { .. } => {}
+                }
+            }
+        }
+        unknown.into_iter().for_each(|(id, body)| self.settle(id, body, post));
+        self.repeat(again);
+    }
+
+    fn repeat(&mut self, mut again: Vec<(u64, SlotId)>) {
+        again.sort_unstable_by_key(|(order, _)| *order);
+        self.metrics.retried.add(again.len() as u64);
+        again.into_iter().for_each(|(_, id)| self.queue(id));
+    }
+}
