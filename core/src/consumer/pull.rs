@@ -25,8 +25,10 @@ use tokio::sync::watch;
 const BATCH: usize = 1024;
 const EXPIRES: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Round trips on leaving, at most: a pull delivers no more than its credit.
-const MOST_ROUNDS: usize = 20;
+/// Round trips without a delivery after which a pull is taken to have nothing more to deliver.
+const QUIET_ROUNDS: usize = 5;
+/// The longest leaving may wait for deliveries on their way.
+const LEAVING: Duration = Duration::from_millis(500);
 /// The wait before pulling again after the server could not serve a pull.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -291,10 +293,12 @@ impl Loop {
     /// Leaves nothing behind: what still arrives goes to others at once.
     async fn leave(self, mut sub: Subscriber, how: Ended) {
         let Some(inner) = self.inner.upgrade() else { return };
-        // The client drops what arrives after it has unsubscribed, so that is done last: once a round trip to the
-        // server has brought nothing more, the pulls have delivered what they would.
-        let mut late = Vec::new();
-        for _ in 0..MOST_ROUNDS {
+        // The client drops what arrives after it has unsubscribed, so that is done last: once the pulls have delivered
+        // all they were asked for, or several round trips to the server have brought nothing more.
+        let (mut late, mut quiet) = (Vec::new(), 0);
+        let asked = inner.buffer.lock().requested;
+        let until = Instant::now() + LEAVING;
+        while late.len() < asked && quiet < QUIET_ROUNDS && Instant::now() < until {
             if inner.shared.round_trip(Duration::from_secs(1)).await.is_err() {
                 break;
             }
@@ -305,7 +309,11 @@ impl Loop {
                 }
             }
             if late.len() == before {
-                break;
+                // The server answers us and delivers in different threads of its own: give the latter a turn.
+                quiet += 1;
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            } else {
+                quiet = 0;
             }
         }
         let _ = sub.unsubscribe().await;
