@@ -3,7 +3,10 @@
 //! Owns waking the loop: an eventfd watched by the loop needs no GIL; loops without readers are woken by
 //! `call_soon_threadsafe`. A batch of results costs one wake-up.
 
-use crate::{errors::raise, message};
+use crate::{
+    errors::raise,
+    message::{self, Origin},
+};
 use nats_eventbus::{
     Completion, Mailbox, Producer,
     mailbox::{Body, Letter},
@@ -16,7 +19,7 @@ use pyo3::{
     types::{PyCFunction, PyList},
 };
 use slab::Slab;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Letters per drain: bounded, so that a full mailbox does not starve the loop's other work.
 const BATCH: usize = 1024;
@@ -37,14 +40,18 @@ pub(crate) struct LoopBridge {
     event_loop: Py<PyAny>,
     create_future: Py<PyAny>,
     mailbox: Arc<Mailbox>,
-    waiters: Mutex<Slab<Waiter>>,
+    /// Each keeps the bridge, without which its letter would not be read.
+    waiters: Mutex<Slab<(Waiter, Arc<LoopBridge>)>>,
     #[cfg(target_os = "linux")]
     fd: Option<Arc<std::os::fd::OwnedFd>>,
 }
 
 /// The bridges of a bus, by loop; the last one used first.
 #[derive(Default)]
-pub(crate) struct Bridges(Mutex<Vec<Arc<LoopBridge>>>);
+pub(crate) struct Bridges {
+    loops: Mutex<Vec<Arc<LoopBridge>>>,
+    origins: Mutex<Vec<Weak<Origin>>>,
+}
 
 static RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
@@ -55,7 +62,7 @@ impl Bridges {
             Ok::<_, PyErr>(py.import("asyncio")?.getattr("get_running_loop")?.unbind())
         })?;
         let running = get.bind(py).call0()?;
-        let mut all = self.0.lock();
+        let mut all = self.loops.lock();
         if let Some(found) = all.iter().position(|b| b.event_loop.is(&running)) {
             if found > 0 {
                 all.swap(0, found);
@@ -64,15 +71,32 @@ impl Bridges {
         }
         drop(all);
         let made = LoopBridge::new(&running)?;
-        let mut all = self.0.lock();
-        all.retain(|b| !b.is_closed(py));
+        // Asking a loop runs Python, which must not happen under the lock.
+        let known = self.loops.lock().clone();
+        let closed: Vec<_> = known.into_iter().filter(|b| b.is_closed(py)).collect();
+        let mut all = self.loops.lock();
+        all.retain(|b| !closed.iter().any(|c| Arc::ptr_eq(b, c)));
         all.insert(0, made.clone());
+        drop(all);
         Ok(made)
+    }
+
+    /// A consumer of the bus, whose messages must be given back before the bus closes.
+    pub(crate) fn add(&self, origin: &Arc<Origin>) {
+        let mut origins = self.origins.lock();
+        origins.retain(|o| o.strong_count() > 0);
+        origins.push(Arc::downgrade(origin));
+    }
+
+    /// Gives back what all consumers took and did not hand out.
+    pub(crate) fn give_back(&self) {
+        let origins: Vec<_> = self.origins.lock().iter().filter_map(Weak::upgrade).collect();
+        origins.iter().for_each(|o| o.give_back());
     }
 
     /// Letters and wake-ups of all loops.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        self.0.lock().iter().map(|b| b.mailbox.counts()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+        self.loops.lock().iter().map(|b| b.mailbox.counts()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
     }
 }
 
@@ -84,11 +108,11 @@ impl LoopBridge {
             return Ok(made);
         }
         // The drain must know the bridge, which is made after it.
-        let slot: Arc<Mutex<Option<std::sync::Weak<Self>>>> = Arc::default();
+        let slot: Arc<Mutex<Option<Weak<Self>>>> = Arc::default();
         let drain = {
             let slot = slot.clone();
             PyCFunction::new_closure(py, None, None, move |args, _| {
-                let bridge = slot.lock().as_ref().and_then(std::sync::Weak::upgrade);
+                let bridge = slot.lock().as_ref().and_then(Weak::upgrade);
                 bridge.map_or(Ok(()), |b| b.drain(args.py()))
             })?
         };
@@ -152,14 +176,14 @@ impl LoopBridge {
         self.create_future.call0(py)
     }
 
-    fn completion(&self, waiter: Waiter) -> Completion {
-        let token = self.waiters.lock().insert(waiter) as u64;
+    fn completion(self: &Arc<Self>, waiter: Waiter) -> Completion {
+        let token = self.waiters.lock().insert((waiter, self.clone())) as u64;
         Completion::Host { mailbox: self.mailbox.clone(), token }
     }
 
     /// Starts something that ends by a letter. When it does not start, or is done at once, nothing is left behind.
     fn start<T>(
-        &self,
+        self: &Arc<Self>,
         py: Python<'_>,
         waiter: impl FnOnce(Py<PyAny>) -> Waiter,
         f: impl FnOnce(Completion) -> T,
@@ -174,12 +198,18 @@ impl LoopBridge {
     }
 
     pub(crate) fn forget(&self, token: usize) {
-        self.waiters.lock().try_remove(token);
+        let forgotten = self.waiters.lock().try_remove(token);
+        // Dropped here, with the lock free.
+        drop(forgotten);
+    }
+
+    pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
     }
 
     /// A send: its future, its token, and what starting it said.
     pub(crate) fn start_send<T>(
-        &self,
+        self: &Arc<Self>,
         py: Python<'_>,
         producer: &Producer,
         f: impl FnOnce(Completion) -> T,
@@ -190,12 +220,18 @@ impl LoopBridge {
 
     /// Tells the producers which of their sends were cancelled, so that a flush counts those failures.
     pub(crate) fn abandon_cancelled(&self, py: Python<'_>, producer: &Producer) -> PyResult<()> {
+        let sends: Vec<_> = {
+            let waiters = self.waiters.lock();
+            let send = |(token, (waiter, _)): (usize, &(Waiter, _))| match waiter {
+                Waiter::Send(future, _) => Some((token as u64, future.clone_ref(py))),
+                Waiter::Future(_) => None,
+            };
+            waiters.iter().filter_map(send).collect()
+        };
         let mut tokens = Vec::new();
-        for (token, waiter) in &*self.waiters.lock() {
-            if let Waiter::Send(future, _) = waiter
-                && future.call_method0(py, pyo3::intern!(py, "cancelled"))?.is_truthy(py)?
-            {
-                tokens.push(token as u64);
+        for (token, future) in sends {
+            if future.call_method0(py, pyo3::intern!(py, "cancelled"))?.is_truthy(py)? {
+                tokens.push(token);
             }
         }
         producer.abandon(&self.mailbox, &tokens);
@@ -204,7 +240,7 @@ impl LoopBridge {
 
     /// Anything else.
     pub(crate) fn start_call<T>(
-        &self,
+        self: &Arc<Self>,
         py: Python<'_>,
         f: impl FnOnce(Completion) -> T,
     ) -> PyResult<(Py<PyAny>, usize, T)> {
@@ -215,7 +251,7 @@ impl LoopBridge {
     ///
     /// No thread but the loop's touches Python: a worker that did could be caught by the interpreter's end.
     pub(crate) fn call<'py, T: Send + 'static>(
-        &self,
+        self: &Arc<Self>,
         py: Python<'py>,
         work: impl Future<Output = nats_eventbus::Result<T>> + Send + 'static,
         convert: impl FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,
@@ -236,26 +272,34 @@ impl LoopBridge {
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         let mut letters = Vec::new();
         self.mailbox.drain(BATCH, &mut letters);
-        for Letter { token, body } in letters {
-            let waiter = usize::try_from(token).ok().and_then(|t| self.waiters.lock().try_remove(t));
-            let Some(waiter) = waiter else { continue };
-            let (future, producer) = match waiter {
-                Waiter::Future(f) => (f, None),
-                Waiter::Send(f, p) => (f, Some(p)),
-            };
-            let future = future.bind(py);
-            if future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
-                // Cancelled: the wait, not the message.
-                if let (Body::Sent(Err(e)), Some(p)) = (body, producer) {
-                    p.unreported(e);
-                }
-                continue;
-            }
-            match to_python(py, body) {
-                Ok(value) => future.call_method1(pyo3::intern!(py, "set_result"), (value,))?,
-                Err(e) => future.call_method1(pyo3::intern!(py, "set_exception"), (e.into_value(py),))?,
-            };
+        let mut first = Ok(());
+        for letter in letters {
+            // One that fails must not keep the others from their ends.
+            let delivered = self.deliver(py, letter);
+            first = first.and(delivered);
         }
+        first
+    }
+
+    fn deliver(&self, py: Python<'_>, Letter { token, body }: Letter) -> PyResult<()> {
+        let waiter = usize::try_from(token).ok().and_then(|t| self.waiters.lock().try_remove(t));
+        let Some((waiter, _)) = waiter else { return Ok(()) };
+        let (future, producer) = match waiter {
+            Waiter::Future(f) => (f, None),
+            Waiter::Send(f, p) => (f, Some(p)),
+        };
+        let future = future.bind(py);
+        if future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
+            // Cancelled: the wait, not the message.
+            if let (Body::Sent(Err(e)), Some(p)) = (body, producer) {
+                p.unreported(e);
+            }
+            return Ok(());
+        }
+        match to_python(py, body) {
+            Ok(value) => future.call_method1(pyo3::intern!(py, "set_result"), (value,))?,
+            Err(e) => future.call_method1(pyo3::intern!(py, "set_exception"), (e.into_value(py),))?,
+        };
         Ok(())
     }
 }

@@ -7,9 +7,8 @@ use crate::{
     message::{Message, Origin},
 };
 use nats_eventbus::{Delivery, Handled};
-use parking_lot::Mutex;
 use pyo3::{exceptions::PyStopAsyncIteration, prelude::*};
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 /// Taken from the core in one go: one lock for many messages.
 const BATCH: usize = 64;
@@ -19,50 +18,46 @@ const BATCH: usize = 64;
 pub(crate) struct Consumer {
     inner: nats_eventbus::Consumer,
     origin: Arc<Origin>,
-    /// Taken and not yet handed out.
-    local: Arc<Mutex<VecDeque<Delivery>>>,
 }
 
 /// The next message if there is one now: `None` when there is none, an error at the end.
-fn pop(
-    consumer: &nats_eventbus::Consumer,
-    local: &Mutex<VecDeque<Delivery>>,
-    py: Python<'_>,
-) -> PyResult<Option<Delivery>> {
-    let mut local = local.lock();
-    if let Some(d) = local.pop_front() {
+fn pop(origin: &Origin, py: Python<'_>) -> PyResult<Option<Delivery>> {
+    if let Some(d) = origin.local.lock().pop_front() {
         return Ok(Some(d));
     }
     let mut batch = Vec::with_capacity(BATCH);
-    if !consumer.take(BATCH, &mut batch).or_raise(py)? {
+    if !origin.consumer.take(BATCH, &mut batch).or_raise(py)? {
         return Err(PyStopAsyncIteration::new_err(()));
     }
+    let mut local = origin.local.lock();
     local.extend(batch);
     Ok(local.pop_front())
 }
 
 impl Consumer {
     pub(crate) fn new(inner: nats_eventbus::Consumer, bridges: Arc<Bridges>) -> Self {
-        let origin = Arc::new(Origin { consumer: inner.clone(), bridges });
-        Self { inner, origin, local: Arc::default() }
+        let origin = Origin::new(inner.clone(), bridges);
+        Self { inner, origin }
     }
 
     /// A future that is done when there is something to take, or none when there is already.
     fn wait<'py>(origin: &Origin, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let bridge = origin.bridges.current(py)?;
+        let last = origin.waited.lock().take();
+        if let Some((bridge, token, future)) = last {
+            // A cancelled wait leaves nothing behind; one that has ended was read already, or will be.
+            let cancelled = future.call_method0(py, pyo3::intern!(py, "cancelled"))?.is_truthy(py)?;
+            if cancelled && origin.consumer.disarm(bridge.mailbox(), token as u64) {
+                bridge.forget(token);
+            }
+        }
         let (future, token, armed) = bridge.start_call(py, |done| origin.consumer.arm(done))?;
         if !armed {
             bridge.forget(token);
             return Ok(None);
         }
+        *origin.waited.lock() = Some((bridge, token, future.clone_ref(py)));
         Ok(Some(future.into_bound(py)))
-    }
-
-    fn give_back(&self) {
-        let left: Vec<_> = self.local.lock().drain(..).collect();
-        if !left.is_empty() {
-            self.inner.put_back(left);
-        }
     }
 }
 
@@ -86,14 +81,14 @@ impl Consumer {
 
     /// The next message, without suspending while there is one.
     fn __anext__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(d) = pop(&self.inner, &self.local, py)? {
+        if let Some(d) = pop(&self.origin, py)? {
             let m = Message::new(py, d, Some(self.origin.clone()));
             return Ready::value(py, Py::new(py, m)?.into_any());
         }
-        let (origin, local) = (self.origin.clone(), self.local.clone());
+        let origin = self.origin.clone();
         let step: Stepper = Box::new(move |py| {
             loop {
-                if let Some(d) = pop(&origin.consumer, &local, py)? {
+                if let Some(d) = pop(&origin, py)? {
                     let m = Message::new(py, d, Some(origin.clone()));
                     return Ok(Step::Done(Py::new(py, m)?.into_any()));
                 }
@@ -111,7 +106,7 @@ impl Consumer {
     /// Up to `max` messages that are there now.
     fn take(&self, py: Python<'_>, max: usize) -> PyResult<Vec<Message>> {
         let mut out: Vec<_> = {
-            let mut local = self.local.lock();
+            let mut local = self.origin.local.lock();
             let n = local.len().min(max);
             local.drain(..n).collect()
         };
@@ -127,7 +122,7 @@ impl Consumer {
     /// Done when there is something to take, or the end.
     fn ready<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match Self::wait(&self.origin, py)? {
-            Some(future) if self.local.lock().is_empty() => Waiting::on(py, future.unbind()),
+            Some(future) if self.origin.local.lock().is_empty() => Waiting::on(py, future.unbind()),
             _ => Ready::none(py),
         }
     }
@@ -167,7 +162,7 @@ impl Consumer {
     }
 
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.give_back();
+        self.origin.give_back();
         let inner = self.inner.clone();
         self.origin.bridges.current(py)?.call(py, async move { inner.close().await }, |py, ()| Ok(py.None()))
     }
@@ -180,6 +175,6 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.give_back();
+        self.origin.give_back();
     }
 }

@@ -1,17 +1,18 @@
 //! Messages and acks as Python sees them.
 
 use crate::{
-    bridge::Bridges,
+    bridge::{Bridges, LoopBridge},
     convert,
     errors::{OrRaise, raise},
 };
 use nats_eventbus::{Consumer, Delivery, Settle};
+use parking_lot::Mutex;
 use pyo3::{
     prelude::*,
     sync::PyOnceLock,
     types::{PyBytes, PyDict, PyString},
 };
-use std::{fmt::Write, sync::Arc, time::Duration};
+use std::{collections::VecDeque, fmt::Write, sync::Arc, time::Duration};
 
 /// The server's word that a message is stored.
 #[pyclass(frozen, eq, hash, module = "nats_eventbus")]
@@ -66,10 +67,33 @@ pub(crate) fn sent(
     }
 }
 
+/// A wait for messages: where, its token and its future.
+pub(crate) type Waited = (Arc<LoopBridge>, usize, Py<PyAny>);
+
 /// Where a message came from, for settling it.
 pub(crate) struct Origin {
     pub(crate) consumer: Consumer,
     pub(crate) bridges: Arc<Bridges>,
+    /// Taken from the core and not yet handed out.
+    pub(crate) local: Mutex<VecDeque<Delivery>>,
+    /// The last wait.
+    pub(crate) waited: Mutex<Option<Waited>>,
+}
+
+impl Origin {
+    pub(crate) fn new(consumer: Consumer, bridges: Arc<Bridges>) -> Arc<Self> {
+        let origin = Arc::new(Self { consumer, bridges, local: Mutex::default(), waited: Mutex::default() });
+        origin.bridges.add(&origin);
+        origin
+    }
+
+    /// Gives back what was taken and not handed out.
+    pub(crate) fn give_back(&self) {
+        let left: Vec<_> = self.local.lock().drain(..).collect();
+        if !left.is_empty() {
+            self.consumer.put_back(left);
+        }
+    }
 }
 
 /// A message received.

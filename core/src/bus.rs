@@ -44,7 +44,9 @@ impl std::fmt::Debug for Shared {
 
 impl Shared {
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.lock().spawn_on(task, &crate::runtime::handle());
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn_on(task, &crate::runtime::handle());
     }
 
     /// Ends when the server has processed everything sent before it.
@@ -293,7 +295,7 @@ impl Bus {
             Consumer::of(c).close().await?;
         }
         // Retries may go on while the connection comes and goes; polling ends with the last outcome or the deadline.
-        while s.link.is_connected() && Instant::now() < until {
+        while Instant::now() < until {
             if s.pipeline.state().slots.is_empty() {
                 break;
             }

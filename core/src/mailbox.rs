@@ -138,6 +138,10 @@ impl Completion {
     pub(crate) fn is_nobody(&self) -> bool {
         matches!(self, Self::Nobody)
     }
+    /// Whether nobody can hear of it any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Task(tx) if tx.is_closed())
+    }
     pub(crate) fn is_host(&self, of: &Arc<Mailbox>, tokens: &[u64]) -> bool {
         matches!(self, Self::Host { mailbox, token } if Arc::ptr_eq(mailbox, of) && tokens.contains(token))
     }
@@ -145,7 +149,6 @@ impl Completion {
     pub fn complete(self, body: Body) {
         let mut post = Post::default();
         post.add(self, body);
-        post.send();
     }
 }
 
@@ -186,10 +189,7 @@ impl Many {
 
 /// Letters collected under a lock and posted after it, one wake-up per mailbox.
 #[derive(Default)]
-pub(crate) struct Post {
-    mailbox: Option<Arc<Mailbox>>,
-    letters: Vec<Letter>,
-}
+pub(crate) struct Post(Vec<(Arc<Mailbox>, Vec<Letter>)>);
 
 impl Post {
     pub(crate) fn add(&mut self, done: Completion, body: Body) {
@@ -205,24 +205,21 @@ impl Post {
                 }
             }
             Completion::Host { mailbox, token } => {
-                if self.mailbox.as_ref().is_none_or(|m| !Arc::ptr_eq(m, &mailbox)) {
-                    self.send();
-                    self.mailbox = Some(mailbox);
+                let letter = Letter { token, body };
+                match self.0.iter_mut().find(|(m, _)| Arc::ptr_eq(m, &mailbox)) {
+                    Some((_, letters)) => letters.push(letter),
+                    None => self.0.push((mailbox, vec![letter])),
                 }
-                self.letters.push(Letter { token, body });
             }
-        }
-    }
-    pub(crate) fn send(&mut self) {
-        if let (Some(mailbox), false) = (&self.mailbox, self.letters.is_empty()) {
-            mailbox.post(&mut self.letters);
         }
     }
 }
 
 impl Drop for Post {
     fn drop(&mut self) {
-        self.send();
+        for (mailbox, letters) in &mut self.0 {
+            mailbox.post(letters);
+        }
     }
 }
 

@@ -5,12 +5,19 @@
 use crate::{
     bus::Shared,
     config::ProducerConfig,
+    connection::State,
     error::{Error, ErrorKind, Result},
     mailbox::{Body, Completion, Mailbox, Many, Post},
     message::{PubAck, SendOptions, checked_headers, headers_len},
     pipeline::{ProducerId, Submission, Submitted},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// As long as a generated id can be, so that a message that passes our check passes the server's.
+const LONGEST_ID: &str = "0123456789012345678901.ffffffffffffffff";
 
 /// Sends to one topic.
 #[derive(Clone, Debug)]
@@ -186,8 +193,8 @@ impl Producer {
 
     fn submit(&self, body: &[u8], options: SendOptions, done: Completion) -> Result<Submitted> {
         let headers = checked_headers(&options)?;
-        let generated = if self.jetstream && self.dedupe && options.id.is_none() { 40 } else { 0 };
-        let size = body.len() + headers_len(headers.as_ref(), None) + generated;
+        let generated = (self.jetstream && self.dedupe && options.id.is_none()).then_some(LONGEST_ID);
+        let size = body.len() + headers_len(headers.as_ref(), generated);
         let limit = self.shared.client.max_payload();
         if size > limit && limit > 0 {
             let text = format!(
@@ -213,7 +220,22 @@ impl Producer {
     fn prepare(&self) {
         let this = self.clone();
         crate::runtime::spawn(async move {
-            let result = this.check_stream().await;
+            let until = Instant::now() + this.delivery_timeout;
+            let result = loop {
+                match this.check_stream().await {
+                    // An outage is no answer: the messages wait for theirs until their own deadline.
+                    Err(e) if matches!(e.kind(), ErrorKind::Timeout | ErrorKind::Connection) => {
+                        if Instant::now() >= until || this.shared.link.state() == State::Closed {
+                            let text = "the stream could not be looked up in time: the message is not stored";
+                            break Err(Error::new(ErrorKind::NotSent, text)
+                                .topic(&*this.topic)
+                                .server(e.to_string()));
+                        }
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                    other => break other,
+                }
+            };
             let mut post = Post::default();
             this.shared.pipeline.change(|s| s.prepared(this.id, result, &mut post));
         });

@@ -79,6 +79,9 @@ struct WireStreams {
 pub(crate) struct Durable {
     pub(crate) ack_wait: Duration,
     pub(crate) max_ack_pending: usize,
+    /// The most a pull may ask for, and for how long.
+    pub(crate) max_batch: usize,
+    pub(crate) max_expires: Duration,
 }
 #[derive(Deserialize)]
 struct WireConsumer {
@@ -90,6 +93,10 @@ struct WireConsumerConfig {
     ack_wait: u64,
     #[serde(default)]
     max_ack_pending: i64,
+    #[serde(default)]
+    max_batch: usize,
+    #[serde(default)]
+    max_expires: u64,
     #[serde(default)]
     filter_subject: String,
     #[serde(default)]
@@ -327,6 +334,8 @@ impl Shared {
         Ok(Durable {
             ack_wait: Duration::from_nanos(c.ack_wait).max(Duration::from_millis(10)),
             max_ack_pending: usize::try_from(c.max_ack_pending).unwrap_or(usize::MAX).max(1),
+            max_batch: if c.max_batch == 0 { usize::MAX } else { c.max_batch },
+            max_expires: if c.max_expires == 0 { Duration::MAX } else { Duration::from_nanos(c.max_expires) },
         })
     }
 }

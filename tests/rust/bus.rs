@@ -370,3 +370,48 @@ async fn leaving_with_deliveries_on_their_way_loses_none_to_ack_wait() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_message_at_the_limit_passes_and_one_above_is_rejected() {
+    let server = Server::jetstream();
+    let bus = server.bus(true).await;
+    let p = bus.producer("t", ProducerConfig::default()).unwrap();
+    let limit = bus.server().max_payload;
+    let mut outcomes = Vec::new();
+    for size in (limit - 80..=limit).step_by(4) {
+        let body = vec![b'x'; size];
+        let sent = tokio::time::timeout(Duration::from_secs(2), p.send(&body, SendOptions::default()));
+        outcomes.push(sent.await.expect("an outcome at once").map(drop).map_err(|e| e.kind()));
+    }
+    assert!(outcomes.first().unwrap().is_ok());
+    assert!(outcomes.iter().all(|o| matches!(o, Ok(()) | Err(ErrorKind::TooLarge))), "{outcomes:?}");
+    assert_eq!(outcomes.last().unwrap(), &Err(ErrorKind::TooLarge));
+}
+
+#[tokio::test]
+async fn a_durable_with_request_limits_is_respected() {
+    let server = Server::jetstream();
+    let bus = server.bus(true).await;
+    let p = bus.producer("t", ProducerConfig::default()).unwrap();
+    p.send_many(&[b"x"; 50], &SendOptions::default()).await.unwrap();
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let durable = r#"{"stream_name":"t_STREAM","config":{"durable_name":"g","filter_subject":"t","ack_policy":"explicit","max_batch":10,"max_expires":2000000000}}"#;
+    client.request("$JS.API.CONSUMER.DURABLE.CREATE.t_STREAM.g", durable.into()).await.unwrap();
+    let c = bus.consumer("t", group("g")).await.unwrap();
+    let got = c.fetch(50, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(got.len(), 50);
+}
+
+#[tokio::test]
+async fn a_producer_opened_in_an_outage_holds_its_messages() {
+    let mut server = Server::jetstream();
+    let bus = server.connect(serde_json::json!({"jetstream": true, "api_timeout": 0.2})).await.unwrap();
+    server.kill();
+    let p = bus.producer("t", ProducerConfig::default()).unwrap();
+    let sending = tokio::spawn(async move { p.send(b"x", SendOptions::default()).await });
+    // Longer than the look-up may take.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    server.restart();
+    let ack = tokio::time::timeout(Duration::from_secs(15), sending).await.unwrap().unwrap().unwrap();
+    assert_eq!(ack.unwrap().sequence, 1);
+}

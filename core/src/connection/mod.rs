@@ -89,8 +89,11 @@ impl Link {
     fn on_event(&self, event: &Event) {
         match event {
             Event::Connected => {
-                self.set(State::Connected);
-                self.epoch.send_modify(|e| *e += 1);
+                // In one step: nothing is sent on this connection under the number of the last one.
+                self.epoch.send_modify(|e| {
+                    *e += 1;
+                    self.set(State::Connected);
+                });
                 if self.epoch() > 1 {
                     self.metrics.reconnects.add(1);
                 }
@@ -124,7 +127,7 @@ impl Connection {
     pub(crate) async fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Self> {
         let link = Link::new(metrics);
         let seen = link.clone();
-        let (options, pool) = options::build(config)?;
+        let (options, pool) = options::build(config, link.clone())?;
         let options = options.event_callback(move |event| {
             seen.on_event(&event);
             std::future::ready(())

@@ -2,6 +2,7 @@
 //!
 //! Owns what the client is told: addresses without secrets, credentials, TLS, ping and reconnect policy.
 
+use super::{Link, State};
 use crate::{
     config::{Config, Secret},
     error::{Error, ErrorKind, Result},
@@ -11,6 +12,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 /// Room between the pipeline and the client: enough for the largest batch, so that a batch is handed over at once.
 const CLIENT_CAPACITY: usize = 8192;
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 const SUBSCRIPTION_CAPACITY: usize = 1 << 19;
 
 /// One address of the pool, without its secrets.
@@ -62,7 +64,7 @@ fn addresses(config: &Config) -> Result<Vec<Address>> {
     Ok(found)
 }
 
-pub(super) fn build(config: &Config) -> Result<(ConnectOptions, Vec<ServerAddr>)> {
+pub(super) fn build(config: &Config, link: Arc<Link>) -> Result<(ConnectOptions, Vec<ServerAddr>)> {
     let found = addresses(config)?;
     let sign_in = SignIn::of(config, &found)?;
     // Errors of files show at once, not on a connection attempt that would be repeated for ever.
@@ -84,7 +86,9 @@ pub(super) fn build(config: &Config) -> Result<(ConnectOptions, Vec<ServerAddr>)
         .skip_subject_validation(true)
         .max_reconnects(None)
         .reconnect_delay_callback(move |attempts| {
-            reconnect_delay(&backoff, attempts, servers, fastrand::f64())
+            // After a close during an outage the client would dial for ever: let it rest instead.
+            let closed = link.state() == State::Closed;
+            if closed { FOREVER } else { reconnect_delay(&backoff, attempts, servers, fastrand::f64()) }
         });
     if config.retry_on_initial_connect {
         options = options.retry_on_initial_connect();

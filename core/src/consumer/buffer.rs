@@ -2,13 +2,14 @@
 
 use crate::{
     error::Error,
-    mailbox::{Body, Completion, Post},
+    mailbox::{Body, Completion, Mailbox, Post},
     message::Delivery,
 };
 use async_nats::Subject;
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 use std::{
     collections::VecDeque,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -79,10 +80,18 @@ impl Buffer {
     /// Registers a wait unless there is something to take, or the end, already.
     pub(crate) fn arm(&mut self, waiter: Completion) -> bool {
         if self.queue.is_empty() && self.ended.is_none() {
+            self.waiters.retain(|w| !w.is_gone());
             self.waiters.push(waiter);
             return true;
         }
         false
+    }
+
+    /// Takes a host's wait back; false when its end is on its way already.
+    pub(crate) fn disarm(&mut self, mailbox: &Arc<Mailbox>, token: u64) -> bool {
+        let before = self.waiters.len();
+        self.waiters.retain(|w| !w.is_host(mailbox, &[token]));
+        self.waiters.len() < before
     }
 
     pub(crate) fn end(&mut self, how: Ended, post: &mut Post) {

@@ -6,7 +6,7 @@
 use super::{Consumer, Inner, Settle};
 use crate::{
     config::{ConsumerConfig, ProducerConfig},
-    error::Result,
+    error::{ErrorKind, Result},
     message::{Delivery, ID_HEADER, KEY_HEADER, SendOptions},
     producer::Producer,
 };
@@ -140,7 +140,15 @@ impl Inner {
         if let Some(id) = d.header(ID_HEADER) {
             put("Dlq-Id", id.to_owned());
         }
-        producer.send(&d.body, options).await.map(drop)
+        match producer.send(&d.body, options.clone()).await {
+            // With our headers it may be over the limit: then the letter goes without the original's body and headers.
+            Err(e) if e.kind() == ErrorKind::TooLarge => {
+                options.headers.retain(|(name, _)| name.starts_with("Dlq-"));
+                options.headers.push(("Dlq-Truncated".into(), d.body.len().to_string()));
+                producer.send(b"", options).await.map(drop)
+            }
+            other => other.map(drop),
+        }
     }
 
     async fn open_dead_letters(&self, stream: &str) -> Result<Producer> {

@@ -12,7 +12,7 @@ use crate::{
     bus::Shared,
     config::ConsumerConfig,
     error::{Error, ErrorKind, Result},
-    mailbox::{Body, Completion, Post},
+    mailbox::{Body, Completion, Mailbox, Post},
     message::Delivery,
     pipeline::Wire,
 };
@@ -226,11 +226,18 @@ impl Consumer {
         self.inner.buffer.lock().arm(waiter)
     }
 
+    /// Hosts: takes a wait back; false when its letter is on its way already.
+    pub fn disarm(&self, mailbox: &Arc<Mailbox>, token: u64) -> bool {
+        self.inner.buffer.lock().disarm(mailbox, token)
+    }
+
     /// Gives back what was taken and not handled: it is handed out again, first.
     pub fn put_back(&self, deliveries: Vec<Delivery>) {
+        // Posted after the lock is free: dropped last.
+        let mut post = Post::default();
         let mut b = self.inner.buffer.lock();
         if b.ended.is_none() {
-            return b.put_back(deliveries.into_iter(), &mut Post::default());
+            return b.put_back(deliveries.into_iter(), &mut post);
         }
         drop(b);
         for d in &deliveries {

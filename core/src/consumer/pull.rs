@@ -141,7 +141,7 @@ impl Loop {
         if self.not_before.is_some() || !inner.shared.link.is_connected() {
             return;
         }
-        let prefetch = inner.config.prefetch.min(self.durable.max_ack_pending);
+        let prefetch = inner.config.prefetch.min(self.durable.max_ack_pending).min(self.durable.max_batch);
         let want = {
             let mut b = inner.buffer.lock();
             b.room_told = false;
@@ -155,10 +155,11 @@ impl Loop {
             b.requested += want;
             want
         };
+        let expires = EXPIRES.min(self.durable.max_expires);
         let body = format!(
             "{{\"batch\":{want},\"expires\":{},\"idle_heartbeat\":{}}}",
-            EXPIRES.as_nanos(),
-            HEARTBEAT.as_nanos()
+            expires.as_nanos(),
+            HEARTBEAT.min(expires / 3).as_nanos()
         );
         inner.publish(
             self.next.clone(),
@@ -238,6 +239,11 @@ impl Loop {
             }
             Action::Release(None) | Action::Again => self.again_later(inner),
             Action::Check => return self.check(inner, text).await,
+            Action::Fail => {
+                let e = Error::new(ErrorKind::Config, "the server refuses our pulls from this durable");
+                let e = e.topic(&*inner.topic).stream(&*self.stream).group(&inner.config.group).server(text);
+                return Flow::Stop(Ended::Failed(e));
+            }
         }
         Flow::Go
     }
@@ -271,7 +277,7 @@ impl Loop {
         let quiet = self.durable.ack_wait / 3;
         let (extend, silent) = {
             let mut b = inner.buffer.lock();
-            let extend = if b.has_unsettled() {
+            let extend = if inner.shared.link.is_connected() && b.has_unsettled() {
                 b.extend_quiet(now, quiet, inner.config.max_processing)
             } else {
                 Vec::new()

@@ -11,6 +11,8 @@ pub(crate) enum Action {
     Again,
     /// The durable may be gone: ask, before going on.
     Check,
+    /// The pull itself is wrong and would be again.
+    Fail,
 }
 
 /// `pending` is `Nats-Pending-Messages`: what the pull had still to deliver.
@@ -20,6 +22,8 @@ pub(crate) fn action(status: u16, text: &str, pending: Option<usize>) -> Action 
         100 => Action::Alive,
         404 | 408 => Action::Release(pending),
         409 if has("consumer deleted") || has("push based") || has("consumer is") => Action::Check,
+        400 => Action::Fail,
+        409 if has("exceeded maxrequest") => Action::Fail,
         409 if has("leadership change") || has("server shutdown") => Action::Again,
         409 => Action::Release(pending),
         503 => Action::Check,
@@ -43,6 +47,8 @@ mod tests {
             (409, "Consumer is push based", None, Action::Check),
             (409, "Batch Completed", Some(0), Action::Release(Some(0))),
             (409, "Exceeded MaxWaiting", None, Action::Release(None)),
+            (409, "Exceeded MaxRequestBatch of 10", None, Action::Fail),
+            (400, "Bad Request", None, Action::Fail),
             (503, "", None, Action::Check),
             (599, "?", None, Action::Again),
         ] {

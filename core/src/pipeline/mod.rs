@@ -21,7 +21,7 @@ use crate::{
     message::{Delivery, Headers},
     metrics::Metrics,
 };
-use async_nats::{Client, HeaderMap, Subject, header::NATS_MESSAGE_ID};
+use async_nats::{Client, HeaderMap, Subject, client::PublishErrorKind, header::NATS_MESSAGE_ID};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use parking_lot::{Mutex, MutexGuard};
@@ -223,21 +223,27 @@ impl Pipeline {
 
     /// Gives a batch to the client; what a lost connection leaves goes back to the front of the queue.
     async fn hand_over(&self, client: &Client, batch: &mut Vec<Item>) {
-        let mut core = Vec::new();
+        let (mut core, mut refused) = (Vec::new(), Vec::new());
         let mut items = batch.drain(..);
         while let Some(item) = items.next() {
             if !self.link.is_connected() {
                 self.give_back(std::iter::once(item).chain(items));
                 break;
             }
-            if let Some((id, Role::Core)) = item.slot {
-                core.push(id);
+            let slot = item.slot;
+            let too_large = publish(client, item.wire, item.reply).await;
+            match slot {
+                Some((id, _)) if too_large => refused.push(id),
+                Some((id, Role::Core)) => core.push(id),
+                _ => {}
             }
-            publish(client, item.wire, item.reply).await;
         }
-        if !core.is_empty() {
+        if !core.is_empty() || !refused.is_empty() {
             let mut post = Post::default();
-            self.change(|s| core.into_iter().for_each(|id| s.settle(id, Body::Sent(Ok(None)), &mut post)));
+            self.change(|s| {
+                core.into_iter().for_each(|id| s.settle(id, Body::Sent(Ok(None)), &mut post));
+                refused.into_iter().for_each(|id| s.refuse(id, &mut post));
+            });
         }
     }
 
@@ -313,6 +319,13 @@ impl Pipeline {
     }
 }
 
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        // Nobody is left to send it; whoever still waits is told.
+        self.state.get_mut().close(&mut Post::default());
+    }
+}
+
 fn earlier(a: Option<Instant>, b: Option<Instant>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => a < b,
@@ -329,7 +342,9 @@ struct Item {
 }
 
 /// The only place a message leaves by. A full or closed client is not an outcome: the slot's deadline is.
-async fn publish(client: &Client, wire: Wire, reply: Option<Subject>) {
+///
+/// True when the message is over the limit of the server connected to now: then it was not handed over.
+async fn publish(client: &Client, wire: Wire, reply: Option<Subject>) -> bool {
     let Wire { topic, body, headers, id } = wire;
     let result = if headers.is_none() && id.is_none() {
         match reply {
@@ -349,7 +364,7 @@ async fn publish(client: &Client, wire: Wire, reply: Option<Subject>) {
             None => client.publish_with_headers(topic, map, body).await,
         }
     };
-    if let Err(e) = result {
-        tracing::debug!(error = %e, "a message was not handed over");
-    }
+    let Err(e) = result else { return false };
+    tracing::debug!(error = %e, "a message was not handed over");
+    e.kind() == PublishErrorKind::MaxPayloadExceeded
 }

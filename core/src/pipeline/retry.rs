@@ -49,7 +49,7 @@ impl State {
             }
             Answer::Retry(e) => {
                 slot.refusal = Some(e);
-                slot.ambiguous = false;
+                slot.unanswered = slot.unanswered.saturating_sub(1);
                 slot.phase = Phase::Backoff;
                 let wait =
                     Duration::from_millis(20 << slot.attempts.min(6)).mul_f64(0.8 + 0.4 * fastrand::f64());
@@ -60,6 +60,20 @@ impl State {
         }
     }
 
+    /// Ends what is over the limit of the server connected to now; it was not sent there.
+    pub(crate) fn refuse(&mut self, id: SlotId, post: &mut Post) {
+        let Some(slot) = self.slots.get(id) else { return };
+        let text = "the message is over the limit (max_payload) of the server connected to now";
+        let error = Error::new(ErrorKind::TooLarge, text).topic(slot.wire.topic.as_str());
+        let body = match slot.kind {
+            Kind::Request => Body::Reply(Err(error)),
+            // An earlier attempt, on a server with another limit, may have been stored.
+            _ if slot.unanswered > 1 => slot.expired(),
+            _ => Body::Sent(Err(error)),
+        };
+        self.settle(id, body, post);
+    }
+
     /// Everything whose time has come: deadlines, lost acks, retries that waited.
     pub(crate) fn sweep(&mut self, now: Instant, post: &mut Post) {
         let (mut ended, mut again) = (Vec::new(), Vec::new());
@@ -68,7 +82,7 @@ impl State {
                 continue;
             }
             if slot.deadline <= now {
-                ended.push((id, slot.expired()));
+                ended.push((slot.order(), id, slot.expired()));
                 continue;
             }
             match slot.phase {
@@ -77,7 +91,9 @@ impl State {
                 _ => slot.due = slot.deadline,
             }
         }
-        ended.into_iter().for_each(|(id, body)| self.settle(id, body, post));
+        // In the order sent, so that keys keep theirs.
+        ended.sort_unstable_by_key(|(order, ..)| *order);
+        ended.into_iter().for_each(|(_, id, body)| self.settle(id, body, post));
         self.repeat(again);
         self.next_due = self.slots.values().map(|s| s.due).min();
     }

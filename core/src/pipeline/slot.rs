@@ -76,8 +76,8 @@ pub(crate) struct Slot {
     pub(super) due: Instant,
     pub(super) deadline: Instant,
     pub(super) attempts: u32,
-    /// Whether an attempt may have reached the server and was not answered.
-    pub(super) ambiguous: bool,
+    /// Attempts that may have reached the server and were not answered.
+    pub(super) unanswered: u32,
     pub(super) refusal: Option<Error>,
     pub(super) done: Completion,
 }
@@ -107,7 +107,7 @@ impl Slot {
             Kind::Echo => {
                 Body::Done(Err(error(ErrorKind::Timeout, "the server did not confirm in time".into())))
             }
-            Kind::Publish { .. } if self.ambiguous => Body::Sent(Err(error(
+            Kind::Publish { .. } if self.unanswered > 0 => Body::Sent(Err(error(
                 ErrorKind::PublishUnknown,
                 format!(
                     "no ack came for {} attempts; it may be stored: check, or send again with the same id",

@@ -117,7 +117,7 @@ impl State {
             due: deadline,
             deadline,
             attempts: 0,
-            ambiguous: false,
+            unanswered: 0,
             refusal: None,
             done,
         })
@@ -252,6 +252,8 @@ impl State {
     /// Ends a slot with its one outcome, and lets on what waited for it.
     pub(crate) fn settle(&mut self, id: SlotId, body: Body, post: &mut Post) {
         let Some(slot) = self.slots.remove(id) else { return };
+        // Only what has left its lane may let the next of its key go.
+        let head = slot.phase != Phase::Waiting;
         let (producer, order, key, admitted) = match slot.kind {
             Kind::Publish { producer, order, key, admitted, .. } => (producer, order, key, admitted),
             Kind::Core { producer, order, admitted } => (producer, order, None, admitted),
@@ -276,7 +278,7 @@ impl State {
         }
         p.flushes.iter_mut().filter(|f| order < f.below).for_each(|f| f.left -= 1);
         let mut next = None;
-        if let Some(key) = key.filter(|_| admitted)
+        if let Some(key) = key.filter(|_| admitted && head)
             && let Some(lane) = p.lanes.get_mut(&key)
         {
             // Expired messages have left their lane already: skip to one that is still there.
@@ -350,7 +352,7 @@ impl State {
         }
         slot.phase = Phase::Sent(epoch);
         slot.attempts += 1;
-        slot.ambiguous = true;
+        slot.unanswered += 1;
         let wire = slot.wire.clone();
         let role = match slot.kind {
             Kind::Publish { producer, .. } => {
@@ -373,7 +375,7 @@ impl State {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.phase = Phase::Queued;
             slot.attempts -= 1;
-            slot.ambiguous = slot.attempts > 0;
+            slot.unanswered = slot.unanswered.saturating_sub(1);
         }
     }
 
