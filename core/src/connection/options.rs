@@ -223,6 +223,13 @@ fn sign(pair: &nkeys::KeyPair, nonce: &[u8]) -> std::result::Result<Vec<u8>, Str
     pair.sign(nonce).map_err(|_| "nkey: the seed cannot sign".to_owned())
 }
 
+/// Whether TLS failed, also where the client reports it as an I/O error.
+fn is_tls(e: &ConnectError) -> bool {
+    let source = std::error::Error::source(e).and_then(|s| s.downcast_ref::<std::io::Error>());
+    let inner = source.and_then(std::io::Error::get_ref);
+    e.kind() == ConnectErrorKind::Tls || inner.is_some_and(|i| i.is::<async_nats::rustls::Error>())
+}
+
 /// The client's error as ours, naming the servers.
 pub(super) fn explain(e: &ConnectError, config: &Config) -> Error {
     let shown: Vec<_> = config.servers.split(',').filter_map(|s| s.trim().rsplit('@').next()).collect();
@@ -230,7 +237,7 @@ pub(super) fn explain(e: &ConnectError, config: &Config) -> Error {
         ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
             (ErrorKind::Auth, "the server refused the credentials: check user, password, token or keys")
         }
-        ConnectErrorKind::Tls => (ErrorKind::Tls, "the TLS handshake failed: check the certificates"),
+        _ if is_tls(e) => (ErrorKind::Tls, "the TLS handshake failed: check the certificates"),
         ConnectErrorKind::ServerParse => (ErrorKind::Config, "servers is not a list of addresses"),
         ConnectErrorKind::Dns => (ErrorKind::Connection, "the host name cannot be resolved"),
         ConnectErrorKind::TimedOut => (ErrorKind::Connection, "no server answered in time"),

@@ -69,7 +69,9 @@ impl Server {
         self.connect(serde_json::json!({"jetstream": jetstream})).await.expect("connect")
     }
     pub async fn connect(&self, mut settings: serde_json::Value) -> nats_eventbus::Result<Bus> {
-        settings["servers"] = self.url().into();
+        if settings["servers"].is_null() {
+            settings["servers"] = self.url().into();
+        }
         Bus::connect(Config::load(settings, |_| None)?, &[]).await
     }
 }
