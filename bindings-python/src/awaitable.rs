@@ -3,6 +3,7 @@
 //! [`Ready`] is done already. [`Waiting`] is an asyncio future that the drain completes. Both speak the coroutine
 //! protocol, so that `create_task` and `TaskGroup` take them too.
 
+use crate::message::Message;
 use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyRuntimeError, PyStopIteration},
@@ -46,12 +47,33 @@ impl Ready {
         self.__next__()
     }
     #[pyo3(signature = (*exc))]
-    fn throw(&self, exc: &Bound<'_, PyTuple>) -> PyErr {
-        thrown(exc)
+    fn throw(&self, exc: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.untaken();
+        Err(thrown(exc))
     }
-    fn close(&self) {}
+    fn close(&self) {
+        self.untaken();
+    }
     fn __repr__(&self) -> &'static str {
         "<nats_eventbus awaitable, done>"
+    }
+}
+
+impl Ready {
+    /// Cancelled before it was awaited: a message nobody has seen is handed out again.
+    fn untaken(&self) {
+        let Some(value) = self.0.lock().take() else { return };
+        let _ = Python::try_attach(|py| {
+            if let Ok(m) = value.bind(py).cast::<Message>() {
+                m.get().hand_out_again();
+            }
+        });
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        self.untaken();
     }
 }
 

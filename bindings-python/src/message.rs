@@ -110,6 +110,12 @@ impl Message {
     pub(crate) fn new(py: Python<'_>, delivery: Delivery, origin: Option<Arc<Origin>>) -> Self {
         Self { body: PyBytes::new(py, &delivery.body).unbind(), delivery, origin }
     }
+    /// The next one handed out is this one.
+    pub(crate) fn hand_out_again(&self) {
+        if let Some(o) = &self.origin {
+            o.local.lock().push_front(self.delivery.clone());
+        }
+    }
     fn settle(&self, how: &Settle) -> bool {
         self.origin.as_ref().is_some_and(|o| o.consumer.settle(self.delivery.token, how))
     }

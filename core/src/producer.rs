@@ -9,7 +9,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     mailbox::{Body, Completion, Mailbox, Many, Post},
     message::{PubAck, SendOptions, checked_headers, headers_len},
-    pipeline::{ProducerId, Submission, Submitted},
+    pipeline::{Pipeline, ProducerId, Submission, Submitted},
 };
 use std::{
     sync::Arc,
@@ -24,11 +24,25 @@ const LONGEST_ID: &str = "0123456789012345678901.ffffffffffffffff";
 pub struct Producer {
     shared: Arc<Shared>,
     id: ProducerId,
+    /// Shared by the clones: with the last one goes the window.
+    _window: Arc<Window>,
     topic: Arc<str>,
     jetstream: bool,
     declare: bool,
     delivery_timeout: Duration,
     dedupe: bool,
+}
+
+#[derive(Debug)]
+struct Window {
+    pipeline: Arc<Pipeline>,
+    id: ProducerId,
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        self.pipeline.change(|s| s.drop_producer(self.id));
+    }
 }
 
 impl Producer {
@@ -38,9 +52,11 @@ impl Producer {
         let (jetstream, declare) = (shared.config.jetstream, config.declare.unwrap_or(shared.config.declare));
         let (delivery_timeout, dedupe) = (config.delivery_timeout, config.dedupe);
         let id = shared.pipeline.state().add_producer(topic.into(), config, jetstream);
+        let window = Arc::new(Window { pipeline: shared.pipeline.clone(), id });
         Ok(Self {
             shared: shared.clone(),
             id,
+            _window: window,
             topic: topic.into(),
             jetstream,
             declare,

@@ -136,6 +136,22 @@ async def test_a_cancelled_wait_loses_no_message(bus: eb.Bus, topic: str) -> Non
             m.ack()
 
 
+async def test_a_wait_cancelled_before_it_began_loses_no_message(bus: eb.Bus, topic: str) -> None:
+    """Consuming: a cancelled anext loses no message, also when its message was there and the task never ran."""
+    await bus.producer(topic).send_many(["0", "1", "2"])
+    async with bus.consumer(topic, group="g") as c:
+        messages = aiter(c)
+        assert (await anext(messages)).text() == "0"
+        task = asyncio.create_task(anext(messages))  # pyright: ignore[reportArgumentType]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        del task
+        gc.collect()
+        assert (await anext(messages)).text() == "1"
+        anext(messages).close()  # pyright: ignore
+        assert (await anext(messages)).text() == "2"
+
+
 async def test_fetch_gives_what_there_is(bus: eb.Bus, topic: str) -> None:
     """Consuming: fetch ends by its timeout with what it has; a cancelled one gives it back."""
     p = bus.producer(topic)
@@ -260,6 +276,24 @@ async def test_shares_a_durable_with_the_platform(bus: eb.Bus, jetstream: Server
     assert sorted(theirs + ours) == list(range(500))
     assert theirs
     assert ours
+
+
+async def test_streams_and_durables_are_the_platforms(bus: eb.Bus, jetstream: Server, topic: str) -> None:
+    """Streams: declared as the platform declares them, durables as its PullSubscribe makes them, replicas by setting."""
+    await bus.producer(topic).send(b"x")
+    await (await bus.consumer(topic, group="cg")).close()
+    client = await nats.connect(jetstream.url)  # pyright: ignore[reportUnknownMemberType]
+    js = client.jetstream()  # pyright: ignore[reportUnknownMemberType]
+    stream = (await js.stream_info(f"{topic.replace('.', '_')}_STREAM")).config
+    assert (stream.subjects, stream.storage, stream.retention) == ([topic], "file", "limits")
+    assert (stream.max_age, stream.max_msgs, stream.max_bytes) == (86_400, 1_000_000, 1 << 30)
+    assert (stream.num_replicas, stream.duplicate_window) == (1, 120)
+    assert stream.name
+    durable = (await js.consumer_info(stream.name, "cg")).config
+    assert (durable.durable_name, durable.filter_subject, durable.ack_policy) == ("cg", topic, "explicit")
+    assert (durable.ack_wait, durable.max_deliver, durable.max_ack_pending) == (30, -1, 1000)
+    assert (durable.deliver_policy, durable.replay_policy) == ("all", "instant")
+    await client.close()
 
 
 async def test_a_kill_loses_nothing(topic: str) -> None:

@@ -1,5 +1,5 @@
 //! Every way to sign in, and TLS, against servers configured for it.
-#![allow(clippy::unwrap_used)] // helpers of tests may
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests may
 
 mod support;
 

@@ -321,3 +321,26 @@ async fn a_producer_opened_in_an_outage_holds_its_messages() {
     let ack = tokio::time::timeout(Duration::from_secs(15), sending).await.unwrap().unwrap().unwrap();
     assert_eq!(ack.unwrap().sequence, 1);
 }
+
+#[tokio::test]
+async fn every_server_of_the_pool_is_tried() {
+    let (mut one, two) = (Server::core(), Server::core());
+    let pool = format!("nats://127.0.0.1:1, {}", one.url());
+    let first = one.connect(serde_json::json!({"servers": pool})).await.unwrap();
+    first.close().await.unwrap();
+    let pool = format!("{},{}", one.url(), two.url());
+    let bus = one.connect(serde_json::json!({"servers": pool})).await.unwrap();
+    let p = bus.producer("t", ProducerConfig::default()).unwrap();
+    // Whichever it chose: killed, the other one is found.
+    if one.url().ends_with(&format!(":{}", bus.server().port)) {
+        one.kill();
+        let until = Instant::now() + Duration::from_secs(10);
+        while !two.url().ends_with(&format!(":{}", bus.server().port)) {
+            assert!(Instant::now() < until, "the second server was not tried");
+            tokio::task::yield_now().await;
+        }
+    }
+    p.send(b"x", SendOptions::default()).await.unwrap();
+    p.flush().await.unwrap();
+    bus.close().await.unwrap();
+}

@@ -227,7 +227,8 @@ fn sign(pair: &nkeys::KeyPair, nonce: &[u8]) -> std::result::Result<Vec<u8>, Str
 fn is_tls(e: &ConnectError) -> bool {
     let source = std::error::Error::source(e).and_then(|s| s.downcast_ref::<std::io::Error>());
     let inner = source.and_then(std::io::Error::get_ref);
-    e.kind() == ConnectErrorKind::Tls || inner.is_some_and(|i| i.is::<async_nats::rustls::Error>())
+    e.kind() == ConnectErrorKind::Tls
+        || inner.and_then(|i| i.downcast_ref::<async_nats::rustls::Error>()).is_some()
 }
 
 /// The client's error as ours, naming the servers.

@@ -305,6 +305,9 @@ impl State {
         if p.flushes.iter().any(|f| f.left == 0) {
             p.end_flushes(post);
         }
+        if p.dropped && p.is_idle() && admitted_next.is_none() {
+            self.producers.remove(producer);
+        }
         if let Some(id) = next {
             self.queue(id);
         }
@@ -376,6 +379,16 @@ impl State {
             slot.phase = Phase::Queued;
             slot.attempts -= 1;
             slot.unanswered = slot.unanswered.saturating_sub(1);
+        }
+    }
+
+    /// Nobody can send by it any more: it is forgotten once its last message has ended.
+    pub(crate) fn drop_producer(&mut self, producer: ProducerId) {
+        if let Some(p) = self.producers.get_mut(producer) {
+            p.dropped = true;
+            if p.is_idle() {
+                self.producers.remove(producer);
+            }
         }
     }
 

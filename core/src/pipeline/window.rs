@@ -43,6 +43,8 @@ pub(crate) struct ProducerState {
     pub(super) failed: u64,
     pub(super) stream: Option<Arc<str>>,
     pub(super) closed: bool,
+    /// Whether its last handle is gone.
+    pub(super) dropped: bool,
 }
 
 #[derive(Debug)]
@@ -69,7 +71,12 @@ impl ProducerState {
             failed: 0,
             stream: None,
             closed: false,
+            dropped: false,
         }
+    }
+    /// Whether nothing of it is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight == 0 && self.waiting.is_empty() && self.flushes.is_empty()
     }
     pub(super) fn fail(&mut self, e: Error) {
         self.failed += 1;
