@@ -142,13 +142,15 @@ async def test_a_wait_cancelled_before_it_began_loses_no_message(bus: eb.Bus, to
     async with bus.consumer(topic, group="g") as c:
         messages = aiter(c)
         assert (await anext(messages)).text() == "0"
-        task = asyncio.create_task(anext(messages))  # pyright: ignore[reportArgumentType]
+        wait: Any = anext(messages)
+        task: asyncio.Task[Any] = asyncio.create_task(wait)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        del task
+        del task, wait
         gc.collect()
         assert (await anext(messages)).text() == "1"
-        anext(messages).close()  # pyright: ignore
+        wait = anext(messages)
+        wait.close()
         assert (await anext(messages)).text() == "2"
 
 
@@ -279,7 +281,7 @@ async def test_shares_a_durable_with_the_platform(bus: eb.Bus, jetstream: Server
 
 
 async def test_streams_and_durables_are_the_platforms(bus: eb.Bus, jetstream: Server, topic: str) -> None:
-    """Streams: declared as the platform declares them, durables as its PullSubscribe makes them, replicas by setting."""
+    """Streams: declared as the platform declares them, durables as its PullSubscribe makes them."""
     await bus.producer(topic).send(b"x")
     await (await bus.consumer(topic, group="cg")).close()
     client = await nats.connect(jetstream.url)  # pyright: ignore[reportUnknownMemberType]
