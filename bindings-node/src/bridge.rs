@@ -209,7 +209,7 @@ fn acked(streams: &mut Vec<Arc<str>>, ack: Option<&PubAck>) -> (f64, f64) {
 fn other(streams: &mut Vec<Arc<str>>, token: f64, body: Body) -> Other {
     let failed = |e| Other { token, error: Some(text(&e)), ..Other::default() };
     match read_reply_body(body) {
-        Body::Sent(Err(e)) | Body::Done(Err(e)) | Body::Reply(Err(e)) | Body::Batch(Err(e)) => failed(e),
+        Body::Sent(Err(e)) | Body::Done(Err(e)) | Body::Reply(Err(e)) => failed(e),
         Body::Reply(Ok(delivery)) => {
             Other { token, reply: Some(pack::pack(std::slice::from_ref(&delivery))), ..Other::default() }
         }

@@ -30,8 +30,6 @@ pub enum Body {
     Done(Result<()>),
     /// A reply.
     Reply(Result<Delivery>),
-    /// Messages fetched; given back with `Consumer::put_back` if nobody waits any more.
-    Batch(Result<Vec<Delivery>>),
     /// The consumer waited for has something to take, or has ended.
     Ready,
     /// Something of the host's own, for it to downcast.

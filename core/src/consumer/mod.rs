@@ -195,12 +195,6 @@ impl Consumer {
         }
     }
 
-    /// Hosts: starts a fetch whose messages come through `done`.
-    pub fn start_fetch(&self, max: usize, timeout: Duration, done: Completion) {
-        let this = self.clone();
-        crate::runtime::spawn(async move { done.complete(Body::Batch(this.fetch(max, timeout).await)) });
-    }
-
     /// Takes what is buffered, up to `max`, without waiting. False once the consumer was closed.
     pub fn take(&self, max: usize, into: &mut Vec<Delivery>) -> Result<bool> {
         let i = &self.inner;
