@@ -11,14 +11,13 @@ import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
 from . import _native
 from ._consumer import Consumer
 from ._handling import Handler, OnError, in_handler
 from ._html import table
-from ._opening import Opening
+from ._opening import Closing, Opening
 from ._responder import Responder
 from ._settings import Backoff, Tls
 from ._stream import Stream, StreamInfo
@@ -44,7 +43,7 @@ class ServerInfo:
     cluster: str | None
 
 
-class Bus:
+class Bus(Closing):
     """An open connection, and the producers, consumers and streams on it. Made by :func:`connect`."""
 
     def __init__(self, native: _native.Bus) -> None:
@@ -263,14 +262,6 @@ class Bus:
         for responder in responders:
             await responder.close()
         await self._native.close()
-
-    async def __aenter__(self) -> Bus:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     def __repr__(self) -> str:
         mode = "jetstream" if self._native.jetstream else "core"

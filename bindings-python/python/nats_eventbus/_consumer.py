@@ -6,15 +6,15 @@ import asyncio
 import html
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from types import TracebackType
 
 from . import _native
 from ._handling import Handler, OnError, Work
+from ._opening import Closing
 
 __all__ = ["Consumer"]
 
 
-class Consumer:
+class Consumer(Closing):
     """Receives the messages of a topic for a group. Made by :meth:`Bus.consumer`.
 
     Iterate it, or :meth:`fetch`. Every message is to be settled by ``ack``, ``nak`` or ``term``; until then it is
@@ -85,14 +85,6 @@ class Consumer:
     async def close(self) -> None:
         """Stops pulling and gives back what is buffered, so that another worker has it now. The durable stays."""
         await self._native.close()
-
-    async def __aenter__(self) -> Consumer:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     def __repr__(self) -> str:
         stream = f" stream={self.stream!r}" if self.stream else ""

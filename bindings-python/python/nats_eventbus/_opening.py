@@ -1,16 +1,33 @@
-"""Something that is opened by ``await`` or ``async with``."""
+"""Something that is opened by ``await`` or ``async with``, and closed on leaving."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
-__all__ = ["Opening"]
+__all__ = ["Closing", "Opening"]
 
 
 class _Closable(Protocol):
     async def close(self) -> None: ...
+
+
+class Closing(ABC):
+    """Something that ``async with`` closes on leaving."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Ends it."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
 
 
 T = TypeVar("T", bound=_Closable)

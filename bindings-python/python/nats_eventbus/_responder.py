@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from types import TracebackType
 
 from . import _native
 from ._handling import Handler
+from ._opening import Closing
 
 __all__ = ["Responder"]
 
 
-class Responder:
+class Responder(Closing):
     """Answers requests. Made by :meth:`Bus.respond`; close it, or the bus, to stop."""
 
     def __init__(self, native: _native.Consumer, handler: Handler, concurrency: int) -> None:
@@ -51,14 +51,6 @@ class Responder:
             await self._loop
         if self._running:
             await asyncio.wait(self._running)
-
-    async def __aenter__(self) -> Responder:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     def __repr__(self) -> str:
         return f"<Responder topic={self._native.topic!r} group={self._native.group!r}>"
