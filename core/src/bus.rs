@@ -6,6 +6,7 @@ use crate::{
     config::{Config, ConsumerConfig, ProducerConfig},
     connection::{Connection, Link, State},
     consumer::Consumer,
+    dead_letters::DeadLetters,
     error::{Error, ErrorKind, Result},
     local_server::LocalServer,
     mailbox::{Body, Completion, Post},
@@ -230,6 +231,15 @@ impl Bus {
         let c = Consumer::open_core(&self.shared, topic, config).await?;
         self.keep(&c);
         Ok(c)
+    }
+
+    /// The dead letters of a topic and a group; nothing is asked of the server yet.
+    ///
+    /// # Errors
+    /// `Config` without `JetStream`.
+    pub fn dead_letters(&self, topic: &str, group: &str) -> Result<DeadLetters> {
+        self.open_or_closed()?;
+        DeadLetters::open(&self.shared, topic, group)
     }
 
     /// Asks and waits for a reply.

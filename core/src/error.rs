@@ -90,6 +90,7 @@ struct Inner {
     stream: Option<String>,
     group: Option<String>,
     server: Option<String>,
+    id: Option<String>,
     failures: Vec<Error>,
 }
 
@@ -122,6 +123,11 @@ impl Error {
     /// Keeps the server's own text.
     pub fn server(mut self, text: impl Into<String>) -> Self {
         self.0.server = Some(text.into());
+        self
+    }
+    /// Names the message concerned by its id, to look for it or to send it again.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.0.id = Some(id.into());
         self
     }
     /// Several failures as one error of the first one's kind, or none.
@@ -168,6 +174,10 @@ impl Error {
     pub fn server_text(&self) -> Option<&str> {
         self.0.server.as_deref()
     }
+    /// The id of the message concerned, given or generated, if any.
+    pub fn message_id(&self) -> Option<&str> {
+        self.0.id.as_deref()
+    }
     /// The single failures behind a flush's error (at most 100 are kept).
     pub fn failures(&self) -> &[Error] {
         &self.0.failures
@@ -178,6 +188,7 @@ impl Error {
             "class": self.kind().class(), "code": self.code(), "message": self.to_string(),
             "retryable": self.retryable(), "topic": self.0.topic, "stream": self.0.stream,
             "group": self.0.group, "server": self.0.server,
+            "id": self.0.id,
             "failures": self.0.failures.iter().map(Error::to_json).collect::<Vec<_>>(),
         })
     }

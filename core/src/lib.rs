@@ -3,7 +3,8 @@
 //! A map of the modules:
 //! - [`bus`](Bus): connect, close, and what a bus hands out; `connection`: the client, its state and credentials
 //! - `pipeline`: the one way out and back, with retries and outcomes; `producer`: the handle in front of it
-//! - `consumer`: the pull loop, its buffer, settling; `request`: ask and answer; `stream`: find and declare
+//! - `consumer`: the pull loop, its buffer and lanes, settling, handlers' ends; `dead_letters`: listed, replayed, discarded
+//! - `stream`, `durable`: find and declare, never alter unasked; `request`: ask and answer
 //! - [`mailbox`]: how results reach a host language; `config`, `error`, `topic`, `message`: the nouns
 //! - `local_server`: the embedded `nats-server` behind `local://`
 #![forbid(unsafe_code)]
@@ -12,6 +13,8 @@ mod bus;
 mod config;
 mod connection;
 mod consumer;
+mod dead_letters;
+mod durable;
 pub mod duration;
 mod error;
 mod local_server;
@@ -27,11 +30,12 @@ mod stream;
 mod topic;
 
 pub use bus::{Bus, ServerInfo};
-pub use config::{Backoff, Config, ConsumerConfig, ProducerConfig, Secret, Tls};
+pub use config::{Backoff, Config, ConsumerConfig, Deliver, Order, ProducerConfig, Secret, Tls};
 pub use connection::State;
 pub use consumer::{Consumer, Handled, Settle};
+pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::{Error, ErrorKind, Result};
-pub use mailbox::{Completion, Mailbox};
+pub use mailbox::{Completion, Listener, Mailbox};
 pub use message::{Delivery, ID_HEADER, KEY_HEADER, Meta, PubAck, SendOptions};
 pub use metrics::MetricsSnapshot;
 pub use producer::Producer;

@@ -104,6 +104,22 @@ impl fmt::Debug for Mailbox {
     }
 }
 
+/// Told of every failure that nobody waits for; called on the core's threads, it must not block.
+#[derive(Clone)]
+pub struct Listener(Arc<dyn Fn(Error) + Send + Sync>);
+
+impl Listener {
+    /// A listener that calls this.
+    pub fn new(f: impl Fn(Error) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(f))
+    }
+}
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
+}
+
 /// Who waits for a result.
 #[derive(Debug)]
 pub enum Completion {
@@ -187,9 +203,16 @@ impl Many {
 
 /// Letters collected under a lock and posted after it, one wake-up per mailbox.
 #[derive(Default)]
-pub(crate) struct Post(Vec<(Arc<Mailbox>, Vec<Letter>)>);
+pub(crate) struct Post {
+    letters: Vec<(Arc<Mailbox>, Vec<Letter>)>,
+    calls: Vec<(Listener, Error)>,
+}
 
 impl Post {
+    /// Tells a listener, once the lock is free.
+    pub(crate) fn tell(&mut self, listener: Listener, e: Error) {
+        self.calls.push((listener, e));
+    }
     pub(crate) fn add(&mut self, done: Completion, body: Body) {
         match done {
             Completion::Nobody => {}
@@ -204,9 +227,9 @@ impl Post {
             }
             Completion::Host { mailbox, token } => {
                 let letter = Letter { token, body };
-                match self.0.iter_mut().find(|(m, _)| Arc::ptr_eq(m, &mailbox)) {
+                match self.letters.iter_mut().find(|(m, _)| Arc::ptr_eq(m, &mailbox)) {
                     Some((_, letters)) => letters.push(letter),
-                    None => self.0.push((mailbox, vec![letter])),
+                    None => self.letters.push((mailbox, vec![letter])),
                 }
             }
         }
@@ -215,8 +238,11 @@ impl Post {
 
 impl Drop for Post {
     fn drop(&mut self) {
-        for (mailbox, letters) in &mut self.0 {
+        for (mailbox, letters) in &mut self.letters {
             mailbox.post(letters);
+        }
+        for (Listener(call), e) in self.calls.drain(..) {
+            call(e);
         }
     }
 }

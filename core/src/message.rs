@@ -11,6 +11,8 @@ pub const KEY_HEADER: &str = "Sharding-Key";
 pub const ID_HEADER: &str = "Nats-Msg-Id";
 /// The header that limits a message's life.
 const TTL_HEADER: &str = "Nats-TTL";
+const LAST_SEQUENCE_HEADER: &str = "Nats-Expected-Last-Sequence";
+const LAST_SUBJECT_SEQUENCE_HEADER: &str = "Nats-Expected-Last-Subject-Sequence";
 
 /// The server's word that a message is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,21 @@ pub struct SendOptions {
     pub headers: Vec<(String, String)>,
     /// How long the stream keeps the message (server 2.11, stream must allow it).
     pub ttl: Option<Duration>,
+    /// The stream's last sequence must be this one, else the message is refused as `WrongSequence`; 0: it is empty.
+    pub expected_last_sequence: Option<u64>,
+    /// The same for the last message of the topic.
+    pub expected_last_subject_sequence: Option<u64>,
+}
+
+impl SendOptions {
+    fn is_plain(&self) -> bool {
+        let expected = self.expected_last_sequence.or(self.expected_last_subject_sequence);
+        self.headers.is_empty()
+            && self.key.is_none()
+            && self.id.is_none()
+            && self.ttl.is_none()
+            && expected.is_none()
+    }
 }
 
 /// Headers checked once, shared by every attempt to send.
@@ -58,9 +75,7 @@ fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
 
 /// Checks the caller's headers; ids and keys have settings of their own.
 pub(crate) fn checked_headers(options: &SendOptions) -> Result<Option<Headers>> {
-    let plain =
-        options.headers.is_empty() && options.key.is_none() && options.ttl.is_none() && options.id.is_none();
-    if plain {
+    if options.is_plain() {
         return Ok(None);
     }
     let mut out = Vec::with_capacity(options.headers.len() + 2);
@@ -87,6 +102,15 @@ pub(crate) fn checked_headers(options: &SendOptions) -> Result<Option<Headers>> 
             return Err(bad_header(TTL_HEADER, "is below one second, the least a server keeps a message"));
         }
         out.push(header(TTL_HEADER, &format!("{}s", ttl.as_secs()))?);
+    }
+    let expected = [
+        (LAST_SEQUENCE_HEADER, options.expected_last_sequence),
+        (LAST_SUBJECT_SEQUENCE_HEADER, options.expected_last_subject_sequence),
+    ];
+    for (name, sequence) in expected {
+        if let Some(n) = sequence {
+            out.push(header(name, &n.to_string())?);
+        }
     }
     Ok(Some(out.into()))
 }
@@ -153,6 +177,8 @@ pub struct Meta {
     pub timestamp_ns: i64,
     /// Messages still to come for this group.
     pub pending: u64,
+    /// Of a dead letter that was replayed: the sequence of the replay among the dead letters.
+    pub replay: Option<u64>,
 }
 
 impl Meta {
@@ -178,6 +204,7 @@ impl Meta {
             sequence: field(1)?,
             timestamp_ns: i64::try_from(field(3)?).ok()?,
             pending: field(4)?,
+            replay: None,
         })
     }
 }
@@ -188,7 +215,13 @@ mod tests {
 
     #[test]
     fn ack_subjects_of_both_forms() {
-        let want = Meta { attempt: 3, sequence: 42, timestamp_ns: 1_700_000_000_000_000_000, pending: 9 };
+        let want = Meta {
+            attempt: 3,
+            sequence: 42,
+            timestamp_ns: 1_700_000_000_000_000_000,
+            pending: 9,
+            replay: None,
+        };
         for subject in [
             "$JS.ACK.S.C.3.42.7.1700000000000000000.9",
             "$JS.ACK._.hash.S.C.3.42.7.1700000000000000000.9",

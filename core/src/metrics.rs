@@ -50,6 +50,8 @@ metrics! {
     redelivered,
     /// Messages settled: acked, naked or terminated.
     settled,
+    /// Handlers that failed or rejected their message.
+    handler_errors,
     /// Messages that became dead letters.
     dead_letters,
     /// Core messages dropped because a consumer was too slow.

@@ -7,7 +7,7 @@ use crate::{
     config::ProducerConfig,
     connection::State,
     error::{Error, ErrorKind, Result},
-    mailbox::{Body, Completion, Mailbox, Many, Post},
+    mailbox::{Body, Completion, Listener, Mailbox, Many, Post},
     message::{PubAck, SendOptions, checked_headers, headers_len},
     pipeline::{Pipeline, ProducerId, Submission, Submitted},
 };
@@ -122,6 +122,12 @@ impl Producer {
         }
     }
 
+    /// From now on failures that nobody waits for (of `send_nowait`, and of waits that were given up) are told to this
+    /// listener, instead of to the next flush.
+    pub fn on_error(&self, listener: Listener) {
+        self.shared.pipeline.state().listen(self.id, listener);
+    }
+
     /// Hosts: starts a send. True when it waits for its completion, false when it is done already (core mode).
     pub fn start_send(&self, body: &[u8], options: SendOptions, done: Completion) -> Result<bool> {
         Ok(matches!(self.submit(body, options, done)?, Submitted::Pending { .. }))
@@ -199,7 +205,8 @@ impl Producer {
 
     /// Hosts: a failure whose waiter was gone; the next flush reports it.
     pub fn unreported(&self, e: Error) {
-        self.shared.pipeline.state().unreported(self.id, e);
+        let mut post = Post::default();
+        self.shared.pipeline.state().unreported(self.id, e, &mut post);
     }
 
     /// Refuses further sends; those under way go on to their outcome.

@@ -34,7 +34,7 @@ pub fn settings<T: DeserializeOwned>(value: serde_json::Value) -> Result<T> {
 }
 
 /// The settings that are times, wherever they appear: numbers of theirs are in the host's unit.
-const TIMES: [&str; 11] = [
+const TIMES: [&str; 12] = [
     "initial",
     "max",
     "connect_timeout",
@@ -43,6 +43,7 @@ const TIMES: [&str; 11] = [
     "drain_timeout",
     "delivery_timeout",
     "ack_timeout",
+    "ack_wait",
     "max_processing",
     "timeout",
     "delay",

@@ -1,4 +1,4 @@
-//! Streams and durables: found by subject first, declared as the platform declares them, never altered.
+//! Streams: found by subject first, declared as the platform declares them, never altered.
 //!
 //! Owns the `JetStream` API calls and what their errors mean. Never publishes messages.
 
@@ -16,7 +16,7 @@ use std::{
 };
 
 /// A stream as the server describes it.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct StreamInfo {
     /// Its name.
     pub name: String,
@@ -72,38 +72,6 @@ struct WireStreams {
     streams: Option<Vec<WireStream>>,
     #[serde(default)]
     total: usize,
-}
-
-/// What a consumer must know of its durable.
-#[derive(Clone, Debug)]
-pub(crate) struct Durable {
-    pub(crate) ack_wait: Duration,
-    pub(crate) max_ack_pending: usize,
-    /// The most a pull may ask for, and for how long.
-    pub(crate) max_batch: usize,
-    pub(crate) max_expires: Duration,
-}
-#[derive(Deserialize)]
-struct WireConsumer {
-    config: WireConsumerConfig,
-}
-#[derive(Deserialize)]
-struct WireConsumerConfig {
-    #[serde(default)]
-    ack_wait: u64,
-    #[serde(default)]
-    max_ack_pending: i64,
-    #[serde(default)]
-    max_batch: usize,
-    #[serde(default)]
-    max_expires: u64,
-    #[serde(default)]
-    filter_subject: String,
-    #[serde(default)]
-    filter_subjects: Vec<String>,
-    deliver_subject: Option<String>,
-    #[serde(default)]
-    ack_policy: String,
 }
 
 impl From<WireStream> for StreamInfo {
@@ -294,49 +262,6 @@ impl Shared {
         }
         let name = stream_name(topic).replace('*', "ANY").replace('>', "ALL");
         self.declare_stream(&name, &[topic.to_owned()]).await.map_err(|e| e.topic(topic))
-    }
-
-    /// The durable of a group: bound as it is, else made with the server's defaults, as the platform makes it.
-    pub(crate) async fn durable(&self, stream: &str, topic: &str, group: &str) -> Result<Durable> {
-        let named = |e: Error| e.topic(topic).stream(stream).group(group);
-        let found: WireConsumer =
-            match self.api(&format!("CONSUMER.INFO.{stream}.{group}"), &Value::Null).await {
-                Ok(found) => found,
-                Err(e) if e.kind() == ErrorKind::NotFound => {
-                    let config = json!({"stream_name": stream, "config": {
-                        "durable_name": group, "filter_subject": topic, "ack_policy": "explicit",
-                        "deliver_policy": "all", "replay_policy": "instant",
-                    }});
-                    self.api(&format!("CONSUMER.DURABLE.CREATE.{stream}.{group}"), &config)
-                        .await
-                        .map_err(named)?
-                }
-                Err(e) => return Err(named(e)),
-            };
-        let c = found.config;
-        let conflict = |field: &str, has: &str, want: &str| {
-            let text = format!(
-                "the group's durable exists with {field} {has}, and {want} is needed: use another group, or correct the durable"
-            );
-            Err(named(Error::new(ErrorKind::Conflict, text)))
-        };
-        if c.deliver_subject.is_some() {
-            return conflict("deliver_subject", "set (a push consumer)", "a pull consumer");
-        }
-        if c.ack_policy != "explicit" {
-            return conflict("ack_policy", &c.ack_policy, "explicit");
-        }
-        let mut filters = c.filter_subjects;
-        filters.extend(Some(c.filter_subject).filter(|f| !f.is_empty()));
-        if !filters.is_empty() && !filters.iter().any(|f| covers(f, topic)) {
-            return conflict("filter_subject", &filters.join(", "), topic);
-        }
-        Ok(Durable {
-            ack_wait: Duration::from_nanos(c.ack_wait).max(Duration::from_millis(10)),
-            max_ack_pending: usize::try_from(c.max_ack_pending).unwrap_or(usize::MAX).max(1),
-            max_batch: if c.max_batch == 0 { usize::MAX } else { c.max_batch },
-            max_expires: if c.max_expires == 0 { Duration::MAX } else { Duration::from_nanos(c.max_expires) },
-        })
     }
 }
 

@@ -19,13 +19,13 @@ async fn a_poisoned_message_is_tried_max_deliver_times_and_then_a_dead_letter() 
         key: Some("doc-7".into()),
         id: Some("evt-1".into()),
         headers: vec![("tenant".into(), "t1".into())],
-        ttl: None,
+        ..SendOptions::default()
     };
     p.send(b"poison", options).await.unwrap();
     p.send(b"reject", SendOptions::default()).await.unwrap();
     p.send(b"fine", SendOptions::default()).await.unwrap();
     let backoff = nats_eventbus::Backoff { initial: Duration::from_millis(20), ..Default::default() };
-    let config = ConsumerConfig { max_deliver: 3, backoff, ..group("g") };
+    let config = ConsumerConfig { max_deliver: Some(3), backoff, ..group("g") };
     let c = bus.consumer("t", config).await.unwrap();
     let mut tries = 0;
     while bus.metrics().dead_letters < 2 || tries < 3 {
@@ -71,7 +71,7 @@ async fn a_message_whose_workers_died_is_a_dead_letter_before_the_handler_sees_i
         .send(b"killer", SendOptions::default())
         .await
         .unwrap();
-    let c = bus.consumer("t", ConsumerConfig { max_deliver: 2, ..group("g") }).await.unwrap();
+    let c = bus.consumer("t", ConsumerConfig { max_deliver: Some(2), ..group("g") }).await.unwrap();
     for attempt in 1..=2 {
         let m = c.next().await.unwrap().unwrap();
         assert!(m.attempt() == attempt && c.admit(&m));

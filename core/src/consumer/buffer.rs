@@ -1,5 +1,9 @@
 //! Messages received and not yet handed out, what is unsettled, and who waits. No I/O.
 
+use super::{
+    Settle,
+    lanes::{LaneId, Lanes, lane_of},
+};
 use crate::{
     error::Error,
     mailbox::{Body, Completion, Mailbox, Post},
@@ -8,12 +12,19 @@ use crate::{
 use async_nats::Subject;
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 new_key_type! { struct UnsettledId; }
+
+fn id_of(token: u64) -> UnsettledId {
+    UnsettledId::from(KeyData::from_ffi(token))
+}
+
+/// What a message is known by when it comes again: its sequence, and that of its replay.
+type Known = (u64, Option<u64>);
 
 /// A delivery whose end is still to come.
 #[derive(Debug)]
@@ -21,6 +32,10 @@ struct Unsettled {
     ack: Subject,
     since: Instant,
     extended: Instant,
+    known: Known,
+    lane: Option<LaneId>,
+    /// Whether it takes up a place of the prefetch.
+    counted: bool,
 }
 
 /// How a consumer ended.
@@ -36,35 +51,109 @@ pub(crate) enum Ended {
 pub(crate) struct Buffer {
     queue: VecDeque<Delivery>,
     unsettled: SlotMap<UnsettledId, Unsettled>,
+    /// With `order="key"`: what waits for an earlier message of its key.
+    lanes: Option<Lanes>,
+    /// Unsettled messages that take up the prefetch.
+    counted: usize,
+    /// Whether what is handed out goes on taking up the prefetch until it is settled.
+    handlers: bool,
     waiters: Vec<Completion>,
     pub(crate) ended: Option<Ended>,
     /// Messages asked for and not yet received.
     pub(crate) requested: usize,
     /// Whether the pull loop was told that there is room, and has not looked yet.
-    pub(crate) room_told: bool,
+    room_told: bool,
+    /// The prefetch, as far as the durable allows it.
+    pub(crate) limit: usize,
 }
 
 impl Buffer {
+    pub(super) fn new(limit: usize, by_key: bool) -> Self {
+        Self { limit, lanes: by_key.then(Lanes::default), ..Self::default() }
+    }
+
+    /// Messages received and not handed out.
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Takes in what arrived; what is acked later is remembered by a token.
-    pub(crate) fn push(&mut self, batch: &mut Vec<Delivery>, now: Instant, post: &mut Post) {
+    /// From now on what is handed out counts until it is settled.
+    pub(super) fn handle(&mut self, at_once: usize) {
+        self.handlers = true;
+        self.limit = self.limit.max(at_once);
+    }
+
+    /// Takes in what arrived; what is acked later is remembered by a token. `cap` is how long one may be worked on.
+    pub(crate) fn push(&mut self, batch: &mut Vec<Delivery>, now: Instant, cap: Duration, post: &mut Post) {
+        let mut here = None;
         for mut d in batch.drain(..) {
-            if let (Some(_), Some(ack)) = (&d.meta, &d.reply) {
-                let id = self.unsettled.insert(Unsettled { ack: ack.clone(), since: now, extended: now });
-                d.token = id.data().as_ffi();
+            if let (Some(meta), Some(ack)) = (&d.meta, &d.reply) {
+                let known = (meta.sequence, meta.replay);
+                if meta.attempt > 1 && self.adopt(&mut here, known, ack, now, cap) {
+                    continue;
+                }
+                let lane = self.lanes.as_ref().and_then(|_| lane_of(&d));
+                let (ack, counted) = (ack.clone(), true);
+                let one = Unsettled { ack, since: now, extended: now, known, lane, counted };
+                self.counted += 1;
+                d.token = self.unsettled.insert(one).data().as_ffi();
+                if let (Some(lane), Some(lanes)) = (lane, &mut self.lanes) {
+                    self.queue.extend(lanes.arrive(lane, d));
+                    continue;
+                }
             }
             self.queue.push_back(d);
         }
         self.wake(post);
     }
 
+    /// A message that comes again while it is still here goes on under the ack of its new delivery, instead of twice;
+    /// one that was worked on for longer than `cap` is handed out again.
+    fn adopt(
+        &mut self,
+        here: &mut Option<HashMap<Known, UnsettledId>>,
+        known: Known,
+        ack: &Subject,
+        now: Instant,
+        cap: Duration,
+    ) -> bool {
+        let here = here.get_or_insert_with(|| self.unsettled.iter().map(|(id, u)| (u.known, id)).collect());
+        let Some(id) = here.remove(&known) else { return false };
+        match self.unsettled.get_mut(id) {
+            Some(u) if now.duration_since(u.since) < cap => {
+                u.ack = ack.clone();
+                u.extended = now;
+                true
+            }
+            _ => {
+                self.forget(id);
+                false
+            }
+        }
+    }
+
+    fn forget(&mut self, id: UnsettledId) -> Option<Unsettled> {
+        let u = self.unsettled.remove(id)?;
+        self.counted -= usize::from(u.counted);
+        Some(u)
+    }
+
     /// Hands messages out, oldest first.
     pub(crate) fn take(&mut self, max: usize, into: &mut Vec<Delivery>) {
-        let n = self.queue.len().min(max);
+        let (n, from) = (self.queue.len().min(max), into.len());
         into.extend(self.queue.drain(..n));
+        if !self.handlers {
+            into[from..].iter().for_each(|d| self.count(d.token, false));
+        }
+    }
+
+    fn count(&mut self, token: u64, counted: bool) {
+        if let Some(u) = self.unsettled.get_mut(id_of(token))
+            && u.counted != counted
+        {
+            u.counted = counted;
+            self.counted = if counted { self.counted + 1 } else { self.counted - 1 };
+        }
     }
 
     /// Puts back what was taken and not handled, before all others.
@@ -73,8 +162,52 @@ impl Buffer {
         deliveries: impl DoubleEndedIterator<Item = Delivery>,
         post: &mut Post,
     ) {
-        deliveries.rev().for_each(|d| self.queue.push_front(d));
+        for d in deliveries.rev() {
+            self.count(d.token, true);
+            self.queue.push_front(d);
+        }
         self.wake(post);
+    }
+
+    /// Whether the pull loop should be told, once, that there is room or a retry to wait for.
+    pub(super) fn tell_room(&mut self) -> bool {
+        let low = self.counted + self.requested <= self.limit / 2 && !self.room_told;
+        self.room_told |= low;
+        low
+    }
+
+    /// How many messages to ask for now; they count as asked for.
+    pub(super) fn ask(&mut self, now: Instant) -> usize {
+        self.room_told = false;
+        let retries = self.lanes.as_mut().map_or(0, |l| l.ask(now));
+        let room = self.limit.saturating_sub(self.counted + self.requested);
+        // Small pulls wait for more room, while others are under way.
+        let room = if room < self.limit.div_ceil(2) && self.requested > 0 { 0 } else { room };
+        self.requested += room + retries;
+        room + retries
+    }
+
+    /// When to look at retries that are waited for.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.lanes.as_ref().and_then(Lanes::next_due)
+    }
+
+    /// Lets go on what waited for retries that others must have.
+    pub(super) fn expire(&mut self, now: Instant, post: &mut Post) {
+        if let Some(lanes) = &mut self.lanes {
+            let free = lanes.expire(now);
+            if !free.is_empty() {
+                self.queue.extend(free);
+                self.wake(post);
+            }
+        }
+    }
+
+    /// After an interruption retries may come late.
+    pub(super) fn interrupted(&mut self, now: Instant, ack_wait: Duration) {
+        if let Some(lanes) = &mut self.lanes {
+            lanes.interrupted(now, ack_wait);
+        }
     }
 
     /// Registers a wait unless there is something to take, or the end, already.
@@ -103,16 +236,31 @@ impl Buffer {
         self.waiters.drain(..).for_each(|w| post.add(w, Body::Ready));
     }
 
-    /// Ends a delivery: its ack subject, once.
-    pub(crate) fn settle(&mut self, token: u64) -> Option<Subject> {
-        Some(self.unsettled.remove(UnsettledId::from(KeyData::from_ffi(token)))?.ack)
-    }
-
-    /// The ack subject of a delivery that goes on, its clock started anew.
-    pub(crate) fn extend(&mut self, token: u64, now: Instant) -> Option<Subject> {
-        let u = self.unsettled.get_mut(UnsettledId::from(KeyData::from_ffi(token)))?;
-        u.extended = now;
-        Some(u.ack.clone())
+    /// Says how a delivery goes on: the subject to say it to. None when it has ended already.
+    pub(crate) fn settle(
+        &mut self,
+        token: u64,
+        how: &Settle,
+        now: Instant,
+        post: &mut Post,
+    ) -> Option<Subject> {
+        if *how == Settle::InProgress {
+            let u = self.unsettled.get_mut(id_of(token))?;
+            u.extended = now;
+            return Some(u.ack.clone());
+        }
+        let u = self.forget(id_of(token))?;
+        if let (Some(lane), Some(lanes)) = (u.lane, &mut self.lanes) {
+            let next = match how {
+                Settle::Nak(delay) => lanes.hold(lane, u.known.0, now + delay.unwrap_or_default()),
+                _ => lanes.release(lane),
+            };
+            if let Some(next) = next {
+                self.queue.push_back(next);
+                self.wake(post);
+            }
+        }
+        Some(u.ack)
     }
 
     /// The deliveries to keep from redelivery now: quiet for `quiet`, and not older than `cap`.
@@ -133,7 +281,8 @@ impl Buffer {
 
     /// Empties the queue, for others to have: the ack subjects of what was in it.
     pub(crate) fn give_up(&mut self) -> Vec<Subject> {
-        let tokens: Vec<_> = self.queue.drain(..).map(|d| d.token).collect();
-        tokens.into_iter().filter_map(|t| self.settle(t)).collect()
+        let mut left: Vec<_> = self.queue.drain(..).map(|d| d.token).collect();
+        left.extend(self.lanes.iter_mut().flat_map(Lanes::drain).map(|d| d.token));
+        left.into_iter().filter_map(|t| Some(self.forget(id_of(t))?.ack)).collect()
     }
 }

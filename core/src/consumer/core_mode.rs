@@ -10,7 +10,7 @@ use async_nats::Subscriber;
 use futures_util::{FutureExt, StreamExt};
 use std::{
     sync::{Arc, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 
@@ -59,7 +59,7 @@ async fn run(inner: Weak<Inner>, mut sub: Subscriber, mut stop: watch::Receiver<
             metrics.slow_consumer.add((batch.len() - room) as u64);
             batch.truncate(room);
         }
-        b.push(&mut batch, Instant::now(), &mut post);
+        b.push(&mut batch, Instant::now(), Duration::MAX, &mut post);
         drop(b);
         drop(post);
     }

@@ -3,18 +3,9 @@
 //! The decision ([`verdict`]) is pure. A dead letter is stored and confirmed first; only then is the original
 //! terminated, so a crash in between stores it once and loses nothing.
 
-use super::{Consumer, Inner, Settle};
-use crate::{
-    config::{ConsumerConfig, ProducerConfig},
-    error::{ErrorKind, Result},
-    message::{Delivery, ID_HEADER, KEY_HEADER, SendOptions},
-    producer::Producer,
-};
-use serde_json::json;
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use super::{Consumer, Settle};
+use crate::{config::ConsumerConfig, message::Delivery};
+use std::time::Duration;
 
 /// How a handler ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +30,7 @@ enum Verdict {
 
 /// `attempt` counts from 1; `random` in 0..1 decides the jitter.
 fn verdict(how: Handled, attempt: u64, config: &ConsumerConfig, random: f64) -> Verdict {
-    let last = attempt >= config.max_deliver;
+    let last = attempt >= config.attempts();
     let retry = |n: u64| config.backoff.delay(u32::try_from(n.saturating_sub(1)).unwrap_or(u32::MAX), random);
     match how {
         Handled::Done => Verdict::Ack,
@@ -62,9 +53,9 @@ impl Consumer {
     /// Whether the handler may see this delivery. One whose attempt is above `max_deliver` (its last worker died)
     /// becomes a dead letter at once.
     pub fn admit(&self, d: &Delivery) -> bool {
-        let over = self.inner.stream.is_some() && d.attempt() > self.inner.config.max_deliver;
+        let over = self.inner.stream.is_some() && d.attempt() > self.inner.config.attempts();
         if over {
-            let limit = self.inner.config.max_deliver;
+            let limit = self.inner.config.attempts();
             self.end(
                 d,
                 &format!("delivered {} times, and max_deliver is {limit}: its workers died", d.attempt()),
@@ -73,8 +64,11 @@ impl Consumer {
         !over
     }
 
-    /// Settles a delivery by how its handler ended; a no-op in core mode.
+    /// Settles a delivery by how its handler ended; in core mode a failure is only counted.
     pub fn finish(&self, d: &Delivery, how: Handled) {
+        if matches!(how, Handled::Failed(_) | Handled::Rejected(_)) {
+            self.inner.shared.metrics.handler_errors.add(1);
+        }
         if self.inner.stream.is_none() {
             return;
         }
@@ -108,79 +102,13 @@ impl Consumer {
     }
 }
 
-impl Inner {
-    async fn store_dead_letter(self: &Arc<Self>, d: &Delivery, reason: &str) -> Result<()> {
-        let (Some(stream), Some(meta)) = (&self.stream, &d.meta) else { return Ok(()) };
-        let producer = self.dead_letters.get_or_try_init(|| self.open_dead_letters(stream)).await?;
-        let mut options = SendOptions {
-            key: d.key().map(str::to_owned),
-            // The same letter stored again after a crash is a duplicate.
-            id: Some(format!("dlq.{stream}.{}.{}", self.config.group, meta.sequence)),
-            ..SendOptions::default()
-        };
-        let mut put = |name: &str, value: String| options.headers.push((name.to_owned(), value));
-        for (name, values) in d.headers.iter().flat_map(|h| h.iter()) {
-            let name: &str = name.as_ref();
-            // Ids, times to live and expectations are the original's; repeated, they would act on the letter.
-            let acts = name.starts_with("Nats-")
-                || name.eq_ignore_ascii_case(KEY_HEADER)
-                || name.starts_with("Dlq-");
-            if let (Some(value), false) = (values.first(), acts) {
-                put(name, value.as_str().to_owned());
-            }
-        }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis());
-        put("Dlq-Reason", reason.to_owned());
-        put("Dlq-Attempts", d.attempt().to_string());
-        put("Dlq-Topic", d.topic.to_string());
-        put("Dlq-Group", self.config.group.clone());
-        put("Dlq-Stream", stream.to_string());
-        put("Dlq-Sequence", meta.sequence.to_string());
-        put("Dlq-Time", now.to_string());
-        if let Some(id) = d.header(ID_HEADER) {
-            put("Dlq-Id", id.to_owned());
-        }
-        match producer.send(&d.body, options.clone()).await {
-            // With our headers it may be over the limit: then the letter goes without the original's body and headers.
-            Err(e) if e.kind() == ErrorKind::TooLarge => {
-                options.headers.retain(|(name, _)| name.starts_with("Dlq-"));
-                options.headers.push(("Dlq-Truncated".into(), d.body.len().to_string()));
-                producer.send(b"", options).await.map(drop)
-            }
-            other => other.map(drop),
-        }
-    }
-
-    async fn open_dead_letters(&self, stream: &str) -> Result<Producer> {
-        self.shared.declare_dead_letters(stream).await?;
-        let topic = format!("dlq.{stream}.{}", self.config.group);
-        Producer::open(
-            &self.shared,
-            &topic,
-            ProducerConfig { declare: Some(false), ..ProducerConfig::default() },
-        )
-    }
-}
-
-impl crate::bus::Shared {
-    /// The stream of dead letters of a stream: `<STREAM>_DLQ`, by limits, kept for 30 days.
-    async fn declare_dead_letters(&self, stream: &str) -> Result<()> {
-        let (name, subject) = (format!("{stream}_DLQ"), format!("dlq.{stream}.>"));
-        let config = json!({
-            "name": name, "subjects": [subject], "storage": "file", "retention": "limits", "discard": "old",
-            "max_age": 30 * 24 * 3600 * 1_000_000_000_u64, "num_replicas": self.config.replicas,
-        });
-        self.declare_stream_as(&name, &[subject], &config).await.map(drop)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn verdicts() {
-        let config = ConsumerConfig { max_deliver: 3, ..ConsumerConfig::default() };
+        let config = ConsumerConfig { max_deliver: Some(3), ..ConsumerConfig::default() };
         let failed = || Handled::Failed("boom".into());
         let s = Duration::from_secs;
         for (how, attempt, want) in [

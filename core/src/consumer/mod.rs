@@ -5,12 +5,15 @@
 mod buffer;
 mod core_mode;
 mod handling;
+mod lanes;
+mod letters;
 mod pull;
+mod replays;
 mod status;
 
 use crate::{
     bus::Shared,
-    config::ConsumerConfig,
+    config::{ConsumerConfig, Order},
     error::{Error, ErrorKind, Result},
     mailbox::{Body, Completion, Mailbox, Post},
     message::Delivery,
@@ -97,9 +100,16 @@ impl Consumer {
             return Self::open_core(shared, topic, config).await;
         }
         let stream = shared.stream_for(topic, config.declare.unwrap_or(shared.config.declare)).await?;
-        let durable = shared.durable(&stream.name, topic, &config.group).await?;
-        let this = Self::new(shared, topic, config, Some(stream.name.as_str().into()));
-        pull::start(&this.inner, &stream.name, durable).await?;
+        let durable = shared.durable(&stream, topic, &config).await?;
+        let limit = config.prefetch.min(durable.max_ack_pending).min(durable.max_batch);
+        // A durable that delivers less often than we would: its last attempt is ours, too.
+        let attempts = durable.max_deliver.map_or(config.attempts(), |n| n.min(config.attempts()));
+        let config = ConsumerConfig { max_deliver: Some(attempts), ..config };
+        let this = Self::new(shared, topic, config, Some(stream.name.as_str().into()), limit);
+        pull::start(&this.inner, &stream.name, durable.clone()).await?;
+        if this.inner.config.dead_letter {
+            shared.spawn(replays::follow(Arc::downgrade(&this.inner), stream.name, durable));
+        }
         Ok(this)
     }
 
@@ -107,19 +117,31 @@ impl Consumer {
     pub(crate) async fn open_core(shared: &Arc<Shared>, topic: &str, config: ConsumerConfig) -> Result<Self> {
         crate::topic::check_subscribe(topic)?;
         config.check()?;
-        let this = Self::new(shared, topic, config, None);
+        if config.order == Some(Order::Stream) {
+            let text = "order \"stream\" needs JetStream: connect with jetstream=True, or use order \"key\"";
+            return Err(Error::config(text).topic(topic));
+        }
+        let limit = config.prefetch;
+        let this = Self::new(shared, topic, config, None, limit);
         core_mode::start(&this.inner).await?;
         Ok(this)
     }
 
-    fn new(shared: &Arc<Shared>, topic: &str, config: ConsumerConfig, stream: Option<Arc<str>>) -> Self {
+    fn new(
+        shared: &Arc<Shared>,
+        topic: &str,
+        config: ConsumerConfig,
+        stream: Option<Arc<str>>,
+        limit: usize,
+    ) -> Self {
+        let by_key = config.order == Some(Order::Key);
         Self {
             inner: Arc::new(Inner {
                 shared: shared.clone(),
                 topic: topic.into(),
                 config,
                 stream,
-                buffer: Mutex::default(),
+                buffer: Mutex::new(Buffer::new(limit, by_key)),
                 room: Arc::new(Notify::new()),
                 stop: watch::Sender::new(false),
                 stopped: AtomicBool::new(false),
@@ -201,8 +223,7 @@ impl Consumer {
         let mut b = i.buffer.lock();
         let before = into.len();
         b.take(max, into);
-        let low = b.len() + b.requested <= i.config.prefetch / 2 && !b.room_told;
-        b.room_told |= low;
+        let low = b.tell_room();
         let ended = if into.len() == before { b.ended.clone() } else { None };
         drop(b);
         if low {
@@ -213,6 +234,11 @@ impl Consumer {
             Some(Ended::Closed) => Ok(false),
             Some(Ended::Failed(e)) => Err(e),
         }
+    }
+
+    /// Handlers: what is handed out from now on counts against the prefetch until it is settled.
+    pub fn handle(&self) {
+        self.inner.buffer.lock().handle(self.inner.config.concurrency);
     }
 
     /// Asks to be told when there is something to take, or the end; false when there is already.
@@ -242,11 +268,7 @@ impl Consumer {
     /// Says how a delivery goes on; batched on the wire. False when it was settled already, or needs no settling.
     pub fn settle(&self, token: u64, how: &Settle) -> bool {
         let i = &self.inner;
-        let ack = match how {
-            Settle::InProgress => i.buffer.lock().extend(token, Instant::now()),
-            _ => i.buffer.lock().settle(token),
-        };
-        let Some(ack) = ack else { return false };
+        let Some(ack) = i.settle(token, how) else { return false };
         if *how != Settle::InProgress {
             i.shared.metrics.settled.add(1);
         }
@@ -256,10 +278,14 @@ impl Consumer {
 
     /// Acks many deliveries at once.
     pub fn ack_many(&self, tokens: impl Iterator<Item = u64>) {
-        let acks: Vec<_> = {
-            let mut b = self.inner.buffer.lock();
-            tokens.filter_map(|t| b.settle(t)).collect()
-        };
+        let (mut post, now) = (Post::default(), Instant::now());
+        let mut b = self.inner.buffer.lock();
+        let acks: Vec<_> = tokens.filter_map(|t| b.settle(t, &Settle::Ack, now, &mut post)).collect();
+        let low = b.tell_room();
+        drop(b);
+        if low {
+            self.inner.room.notify_one();
+        }
         self.inner.shared.metrics.settled.add(acks.len() as u64);
         self.inner.shared.pipeline.plain_many(acks.into_iter().map(|a| (a, Settle::Ack.body())));
     }
@@ -273,7 +299,7 @@ impl Consumer {
         if i.stream.is_none() {
             return Ok(());
         }
-        let Some(ack) = i.buffer.lock().settle(token) else {
+        let Some(ack) = i.settle(token, &Settle::Ack) else {
             return Err(Error::new(ErrorKind::Conflict, "the message was settled already").topic(&*i.topic));
         };
         i.shared.metrics.settled.add(1);
@@ -319,6 +345,21 @@ impl Consumer {
 }
 
 impl Inner {
+    /// Where to say how a delivery goes on; none when it has ended already.
+    fn settle(&self, token: u64, how: &Settle) -> Option<Subject> {
+        let mut post = Post::default();
+        let mut b = self.buffer.lock();
+        let ack = b.settle(token, how, Instant::now(), &mut post);
+        // A retry that a lane waits for is asked for when it is due.
+        let retry = matches!(how, Settle::Nak(_)) && b.next_due().is_some();
+        let look = (ack.is_some() && b.tell_room()) || retry;
+        drop(b);
+        if look {
+            self.room.notify_one();
+        }
+        ack
+    }
+
     /// The last act of a loop: others may have what is buffered, and waiters are told.
     fn finish(&self, how: Ended) {
         let mut post = Post::default();
@@ -327,9 +368,25 @@ impl Inner {
         let naks = if self.stream.is_some() { b.give_up() } else { Vec::new() };
         b.end(how, &mut post);
         drop(b);
-        self.shared.pipeline.plain_many(naks.into_iter().map(|a| (a, Settle::Nak(None).body())));
+        self.give_back(naks);
         self.stopped.store(true, Ordering::Release);
-        self.stop.send_modify(|_| {});
+        self.stop.send_replace(true);
+    }
+
+    /// Buffers what was received; after the end it is given back.
+    fn take_in(&self, batch: &mut Vec<Delivery>, now: Instant) {
+        let mut post = Post::default();
+        let mut b = self.buffer.lock();
+        if b.ended.is_none() {
+            return b.push(batch, now, self.config.max_processing, &mut post);
+        }
+        drop(b);
+        self.give_back(batch.drain(..).filter_map(|d| d.reply).collect());
+    }
+
+    /// Lets other workers have deliveries at once.
+    fn give_back(&self, acks: Vec<Subject>) {
+        self.shared.pipeline.plain_many(acks.into_iter().map(|a| (a, Settle::Nak(None).body())));
     }
 
     fn publish(&self, topic: Subject, reply: Option<Subject>, body: Bytes) {
@@ -342,7 +399,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.stop.send_replace(true);
         let naks = self.buffer.get_mut().give_up();
-        self.shared.pipeline.plain_many(naks.into_iter().map(|a| (a, Settle::Nak(None).body())));
+        self.give_back(naks);
     }
 }
 

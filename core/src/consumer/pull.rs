@@ -9,10 +9,10 @@ use super::{
     status::{Action, action},
 };
 use crate::{
+    durable::Durable,
     error::{Error, ErrorKind, Result},
     mailbox::Post,
     message::{Delivery, Meta},
-    stream::Durable,
 };
 use async_nats::{Message, Subject, Subscriber};
 use futures_util::{FutureExt, StreamExt};
@@ -20,7 +20,6 @@ use std::{
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
-use tokio::sync::watch;
 
 const BATCH: usize = 1024;
 const EXPIRES: Duration = Duration::from_secs(30);
@@ -32,10 +31,25 @@ const LEAVING: Duration = Duration::from_millis(500);
 /// The wait before pulling again after the server could not serve a pull.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// The most replays of a group that are unsettled at once.
+pub(super) const REPLAYS: usize = 64;
+
+/// Where messages come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// The topic's stream: its credit is the buffer's.
+    Topic,
+    /// Replays of dead letters: few at a time, by their durable's max ack pending. Messages asked for and not received.
+    Replays { requested: usize },
+}
+
 struct Loop {
     inner: Weak<Inner>,
+    source: Source,
     stream: String,
+    name: String,
     durable: Durable,
+    sub: Subscriber,
     /// Where pulls are answered; each generation of pulls has a number of its own below it.
     inbox: String,
     generation: u64,
@@ -52,6 +66,7 @@ enum Event {
     Tick,
     Stop,
     Lost,
+    Look,
 }
 
 enum Flow {
@@ -59,64 +74,87 @@ enum Flow {
     Stop(Ended),
 }
 
+/// Starts pulling the consumer's topic; its end is the consumer's.
 pub(super) async fn start(inner: &Arc<Inner>, stream: &str, durable: Durable) -> Result<()> {
-    let inbox = inner.shared.client.new_inbox();
-    let sub = inner.shared.client.subscribe(format!("{inbox}.*")).await.map_err(|e| {
-        Error::new(ErrorKind::Connection, "the inbox could not be subscribed")
-            .topic(&*inner.topic)
-            .server(e.to_string())
-    })?;
-    let state = Loop {
-        inner: Arc::downgrade(inner),
-        next: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{}", inner.config.group).into(),
-        stream: stream.to_owned(),
-        durable,
-        inbox,
-        generation: 0,
-        alive: Instant::now(),
-        not_before: None,
-    };
-    let (stop, epoch) = (inner.stop.subscribe(), inner.shared.link.watch());
-    inner.shared.spawn(tokio::task::unconstrained(state.run(sub, stop, epoch)));
+    let name = inner.config.group.clone();
+    let pulling = Loop::open(inner, Source::Topic, stream, name, durable).await?;
+    inner.shared.spawn(tokio::task::unconstrained(async move { drop(pulling.run().await) }));
     Ok(())
 }
 
+/// Pulls replays into the same buffer. Ends with the consumer, or with why they cannot be pulled any more.
+pub(super) async fn replays(
+    inner: Arc<Inner>,
+    stream: &str,
+    name: String,
+    durable: Durable,
+) -> Result<Ended> {
+    let pulling = Loop::open(&inner, Source::Replays { requested: 0 }, stream, name, durable).await?;
+    drop(inner);
+    Ok(tokio::task::unconstrained(pulling.run()).await)
+}
+
 impl Loop {
-    async fn run(
-        mut self,
-        mut sub: Subscriber,
-        mut stop: watch::Receiver<bool>,
-        mut epoch: watch::Receiver<u64>,
-    ) {
+    async fn open(
+        inner: &Arc<Inner>,
+        source: Source,
+        stream: &str,
+        name: String,
+        durable: Durable,
+    ) -> Result<Self> {
+        let inbox = inner.shared.client.new_inbox();
+        let sub = inner.shared.client.subscribe(format!("{inbox}.*")).await.map_err(|e| {
+            Error::new(ErrorKind::Connection, "the inbox could not be subscribed")
+                .topic(&*inner.topic)
+                .server(e.to_string())
+        })?;
+        Ok(Self {
+            inner: Arc::downgrade(inner),
+            source,
+            next: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}").into(),
+            stream: stream.to_owned(),
+            name,
+            durable,
+            sub,
+            inbox,
+            generation: 0,
+            alive: Instant::now(),
+            not_before: None,
+        })
+    }
+
+    async fn run(mut self) -> Ended {
+        let Some(inner) = self.inner.upgrade() else { return Ended::Closed };
+        let (mut stop, mut epoch) = (inner.stop.subscribe(), inner.shared.link.watch());
+        let room = match self.source {
+            Source::Topic => inner.room.clone(),
+            Source::Replays { .. } => Arc::default(),
+        };
+        drop(inner);
         let mut seen_epoch = *epoch.borrow();
         let tick = HEARTBEAT.min(self.durable.ack_wait / 3).max(Duration::from_millis(5));
         let mut ticks = tokio::time::interval(tick);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(BATCH);
-        let room = match self.inner.upgrade() {
-            Some(inner) => inner.room.clone(),
-            None => return,
-        };
         let ended = loop {
             // Nothing of the consumer is held while waiting: dropping its last handle ends the loop.
-            match self.inner.upgrade() {
+            let wait = match self.inner.upgrade() {
                 Some(inner) => self.pull(&inner),
-                None => return,
-            }
-            let wait = self.not_before.map(|at| at.saturating_duration_since(Instant::now()));
+                None => return Ended::Closed,
+            };
             let event = tokio::select! {
                 biased;
-                m = sub.next() => m.map_or(Event::Lost, Event::Message),
+                m = self.sub.next() => m.map_or(Event::Lost, Event::Message),
                 () = super::stopped(&mut stop) => Event::Stop,
-                () = room.notified() => continue,
+                () = room.notified() => Event::Look,
                 _ = epoch.changed() => Event::Epoch,
-                () = sleep_or_never(wait) => { self.not_before = None; continue }
+                () = sleep_or_never(wait) => Event::Look,
                 _ = ticks.tick() => Event::Tick,
             };
-            let Some(inner) = self.inner.upgrade() else { return };
+            let Some(inner) = self.inner.upgrade() else { return Ended::Closed };
             match event {
                 Event::Message(first) => {
-                    if let Flow::Stop(how) = self.receive(&inner, first, &mut sub, &mut batch).await {
+                    if let Flow::Stop(how) = self.receive(&inner, first, &mut batch).await {
                         break how;
                     }
                 }
@@ -131,48 +169,76 @@ impl Loop {
                 Event::Tick => self.tick(&inner),
                 Event::Stop => break Ended::Closed,
                 Event::Lost => break Ended::Failed(Error::closed("connection").topic(&*inner.topic)),
+                Event::Look => {}
             }
         };
-        self.leave(sub, ended).await;
+        self.leave(ended.clone()).await;
+        ended
     }
 
-    /// Asks for what there is room for, when that is worth a request.
-    fn pull(&mut self, inner: &Inner) {
-        if self.not_before.is_some() || !inner.shared.link.is_connected() {
-            return;
+    /// Asks for what there is room for, when that is worth a request. How long until there may be more to ask for.
+    fn pull(&mut self, inner: &Inner) -> Option<Duration> {
+        let now = Instant::now();
+        self.not_before = self.not_before.filter(|at| *at > now);
+        if let Some(at) = self.not_before {
+            return Some(at - now);
         }
-        let prefetch = inner.config.prefetch.min(self.durable.max_ack_pending).min(self.durable.max_batch);
-        let want = {
-            let mut b = inner.buffer.lock();
-            b.room_told = false;
-            let want = prefetch.saturating_sub(b.len() + b.requested);
-            if want == 0 || (want < prefetch.div_ceil(2) && b.requested > 0) {
-                return;
+        if !inner.shared.link.is_connected() {
+            return None;
+        }
+        let (want, due) = match &mut self.source {
+            Source::Topic => {
+                let mut post = Post::default();
+                let mut b = inner.buffer.lock();
+                b.expire(now, &mut post);
+                if b.requested == 0 {
+                    self.alive = now;
+                }
+                (b.ask(now), b.next_due())
             }
-            if b.requested == 0 {
-                self.alive = Instant::now();
+            Source::Replays { requested: 0 } => {
+                self.alive = now;
+                self.source = Source::Replays { requested: REPLAYS };
+                (REPLAYS, None)
             }
-            b.requested += want;
-            want
+            Source::Replays { .. } => (0, None),
         };
+        if want > 0 {
+            self.ask(inner, want);
+        }
+        due.map(|at| at.saturating_duration_since(now).max(Duration::from_millis(1)))
+    }
+
+    fn ask(&self, inner: &Inner, want: usize) {
         let expires = EXPIRES.min(self.durable.max_expires);
         let body = format!(
-            "{{\"batch\":{want},\"expires\":{},\"idle_heartbeat\":{}}}",
+            "{{\"batch\":{},\"expires\":{},\"idle_heartbeat\":{}}}",
+            want.min(self.durable.max_batch),
             expires.as_nanos(),
             HEARTBEAT.min(expires / 3).as_nanos()
         );
-        inner.publish(
-            self.next.clone(),
-            Some(format!("{}.{}", self.inbox, self.generation).into()),
-            body.into(),
-        );
+        let inbox = format!("{}.{}", self.inbox, self.generation);
+        inner.publish(self.next.clone(), Some(inbox.into()), body.into());
+    }
+
+    /// So much of what was requested has come, or will not come any more; none: all of it.
+    fn requested(&mut self, inner: &Inner, less: Option<usize>) {
+        let left = |n: usize| less.map_or(0, |less| n.saturating_sub(less));
+        match &mut self.source {
+            Source::Topic => {
+                let mut b = inner.buffer.lock();
+                b.requested = left(b.requested);
+            }
+            Source::Replays { requested } => *requested = left(*requested),
+        }
     }
 
     fn forget_pulls(&mut self, inner: &Inner) {
         self.generation += 1;
         self.alive = Instant::now();
         self.not_before = None;
-        inner.buffer.lock().requested = 0;
+        self.requested(inner, None);
+        inner.buffer.lock().interrupted(self.alive, self.durable.ack_wait);
     }
 
     fn again_later(&mut self, inner: &Inner) {
@@ -180,37 +246,29 @@ impl Loop {
         self.not_before = Some(Instant::now() + AGAIN);
     }
 
-    async fn receive(
-        &mut self,
-        inner: &Inner,
-        first: Message,
-        sub: &mut Subscriber,
-        batch: &mut Vec<Delivery>,
-    ) -> Flow {
+    async fn receive(&mut self, inner: &Inner, first: Message, batch: &mut Vec<Delivery>) -> Flow {
         self.alive = Instant::now();
         let mut flow = Flow::Go;
         let mut next = Some(first);
         while let Some(m) = next {
             match m.status {
-                None => Self::accept(inner, m, batch),
+                None => self.accept(inner, m, batch),
                 Some(_) => flow = self.status(inner, &m).await,
             }
             if matches!(flow, Flow::Stop(_)) || batch.len() >= BATCH {
                 break;
             }
-            next = sub.next().now_or_never().flatten();
+            next = self.sub.next().now_or_never().flatten();
         }
         if !batch.is_empty() {
             inner.shared.metrics.received.add(batch.len() as u64);
-            let mut post = Post::default();
-            let mut b = inner.buffer.lock();
-            b.requested = b.requested.saturating_sub(batch.len());
-            b.push(batch, self.alive, &mut post);
+            self.requested(inner, Some(batch.len()));
+            inner.take_in(batch, self.alive);
         }
         flow
     }
 
-    fn accept(inner: &Inner, m: Message, batch: &mut Vec<Delivery>) {
+    fn accept(&self, inner: &Inner, m: Message, batch: &mut Vec<Delivery>) {
         let Some(meta) = m.reply.as_deref().and_then(Meta::parse) else {
             tracing::warn!(topic = %m.subject, "a message without an ack subject was left out");
             return;
@@ -220,7 +278,10 @@ impl Loop {
         }
         let mut d = Delivery::new(m);
         d.meta = Some(meta);
-        batch.push(d);
+        match self.source {
+            Source::Topic => batch.push(d),
+            Source::Replays { .. } => batch.extend(crate::dead_letters::restored(d)),
+        }
     }
 
     async fn status(&mut self, inner: &Inner, m: &Message) -> Flow {
@@ -233,10 +294,7 @@ impl Loop {
         let pending = m.headers.as_ref().and_then(|h| h.get("Nats-Pending-Messages")?.as_str().parse().ok());
         match action(status, text, pending) {
             Action::Alive => {}
-            Action::Release(Some(n)) => {
-                let mut b = inner.buffer.lock();
-                b.requested = b.requested.saturating_sub(n);
-            }
+            Action::Release(Some(n)) => self.requested(inner, Some(n)),
             Action::Release(None) | Action::Again => self.again_later(inner),
             Action::Check => return self.check(inner, text).await,
             Action::Fail => {
@@ -251,7 +309,7 @@ impl Loop {
     /// Whether the durable is still there; if it is, the trouble was passing.
     async fn check(&mut self, inner: &Inner, text: &str) -> Flow {
         tracing::debug!(status = text, "checking the durable");
-        let call = format!("CONSUMER.INFO.{}.{}", self.stream, inner.config.group);
+        let call = format!("CONSUMER.INFO.{}.{}", self.stream, self.name);
         match inner.shared.api::<serde_json::Value>(&call, &serde_json::Value::Null).await {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 let gone = Error::new(
@@ -273,45 +331,48 @@ impl Loop {
 
     /// Extends what is unsettled, and pulls anew when the server has gone quiet.
     fn tick(&mut self, inner: &Inner) {
+        if !inner.shared.link.is_connected() {
+            return;
+        }
         let now = Instant::now();
-        let quiet = self.durable.ack_wait / 3;
-        let (extend, silent) = {
-            let mut b = inner.buffer.lock();
-            let extend = if inner.shared.link.is_connected() && b.has_unsettled() {
-                b.extend_quiet(now, quiet, inner.config.max_processing)
-            } else {
-                Vec::new()
-            };
-            (
-                extend,
-                b.requested > 0 && now.duration_since(self.alive) > 2 * HEARTBEAT + Duration::from_secs(1),
-            )
+        let (extend, requested) = match self.source {
+            Source::Topic => {
+                let mut b = inner.buffer.lock();
+                let (quiet, cap) = (self.durable.ack_wait / 3, inner.config.max_processing);
+                let extend = if b.has_unsettled() { b.extend_quiet(now, quiet, cap) } else { Vec::new() };
+                (extend, b.requested)
+            }
+            // The topic's loop extends these, too.
+            Source::Replays { requested } => (Vec::new(), requested),
         };
         if !extend.is_empty() {
             inner.shared.pipeline.plain_many(extend.into_iter().map(|a| (a, Settle::InProgress.body())));
         }
-        if silent && inner.shared.link.is_connected() {
+        if requested > 0 && now.duration_since(self.alive) > 2 * HEARTBEAT + Duration::from_secs(1) {
             tracing::debug!(topic = %inner.topic, "no heartbeat: pulling again");
             self.forget_pulls(inner);
         }
     }
 
     /// Leaves nothing behind: what still arrives goes to others at once.
-    async fn leave(self, mut sub: Subscriber, how: Ended) {
+    async fn leave(mut self, how: Ended) {
         let Some(inner) = self.inner.upgrade() else { return };
         // The client drops what arrives after it has unsubscribed, so that is done last: once the pulls have delivered
         // all they were asked for, or several round trips to the server have brought nothing more.
         let (mut late, mut quiet) = (Vec::new(), 0);
-        let asked = inner.buffer.lock().requested;
+        let asked = match self.source {
+            Source::Topic => inner.buffer.lock().requested,
+            Source::Replays { requested } => requested,
+        };
         let until = Instant::now() + LEAVING;
         while late.len() < asked && quiet < QUIET_ROUNDS && Instant::now() < until {
             if inner.shared.round_trip(Duration::from_secs(1)).await.is_err() {
                 break;
             }
             let before = late.len();
-            while let Some(Some(m)) = sub.next().now_or_never() {
+            while let Some(Some(m)) = self.sub.next().now_or_never() {
                 if m.status.is_none() {
-                    Self::accept(&inner, m, &mut late);
+                    self.accept(&inner, m, &mut late);
                 }
             }
             if late.len() == before {
@@ -322,10 +383,11 @@ impl Loop {
                 quiet = 0;
             }
         }
-        let _ = sub.unsubscribe().await;
-        let mut post = Post::default();
-        inner.buffer.lock().push(&mut late, Instant::now(), &mut post);
-        inner.finish(how);
+        let _ = self.sub.unsubscribe().await;
+        inner.give_back(late.into_iter().filter_map(|d| d.reply).collect());
+        if matches!(self.source, Source::Topic) {
+            inner.finish(how);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::window::ProducerId;
 use crate::{
     error::{Error, ErrorKind},
     mailbox::{Body, Completion},
-    message::Headers,
+    message::{Headers, ID_HEADER},
 };
 use async_nats::Subject;
 use bytes::Bytes;
@@ -21,6 +21,17 @@ pub(crate) struct Wire {
     pub(crate) headers: Option<Headers>,
     /// A generated id, sent as a header of its own.
     pub(crate) id: Option<Arc<str>>,
+}
+
+impl Wire {
+    /// The id it carries, generated or given.
+    pub(super) fn message_id(&self) -> Option<&str> {
+        let given = || {
+            let of_id = |(name, _): &&(_, _)| AsRef::<str>::as_ref(name) == ID_HEADER;
+            self.headers.as_ref()?.iter().find(of_id).map(|(_, value)| value.as_str())
+        };
+        self.id.as_deref().or_else(given)
+    }
 }
 
 /// What the writer is to hand to the client.

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     config::ProducerConfig,
     error::{Error, ErrorKind},
-    mailbox::{Body, Completion, Mailbox, Post},
+    mailbox::{Body, Completion, Listener, Mailbox, Post},
     message::Headers,
     metrics::Metrics,
 };
@@ -250,8 +250,13 @@ impl State {
     }
 
     /// Ends a slot with its one outcome, and lets on what waited for it.
-    pub(crate) fn settle(&mut self, id: SlotId, body: Body, post: &mut Post) {
+    pub(crate) fn settle(&mut self, id: SlotId, mut body: Body, post: &mut Post) {
         let Some(slot) = self.slots.remove(id) else { return };
+        if let Body::Sent(Err(e)) = &mut body
+            && let Some(id) = slot.wire.message_id()
+        {
+            *e = e.clone().id(id);
+        }
         // Only what has left its lane may let the next of its key go.
         let head = slot.phase != Phase::Waiting;
         let (producer, order, key, admitted) = match slot.kind {
@@ -274,7 +279,7 @@ impl State {
         post.add(slot.done, body);
         let Some(p) = self.producers.get_mut(producer) else { return };
         if let Some(e) = failure {
-            p.fail(e);
+            p.fail(e, post);
         }
         p.flushes.iter_mut().filter(|f| order < f.below).for_each(|f| f.left -= 1);
         let mut next = None;
@@ -340,10 +345,17 @@ impl State {
         found
     }
 
-    /// Keeps a failure that nobody was told, for the next flush.
-    pub(crate) fn unreported(&mut self, producer: ProducerId, e: Error) {
+    /// Keeps a failure that nobody was told, for the next flush or the listener.
+    pub(crate) fn unreported(&mut self, producer: ProducerId, e: Error, post: &mut Post) {
         if let Some(p) = self.producers.get_mut(producer) {
-            p.fail(e);
+            p.fail(e, post);
+        }
+    }
+
+    /// From now on failures that nobody waits for are told to it, not to the next flush.
+    pub(crate) fn listen(&mut self, producer: ProducerId, listener: Listener) {
+        if let Some(p) = self.producers.get_mut(producer) {
+            p.listener = Some(listener);
         }
     }
 

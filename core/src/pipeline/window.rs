@@ -4,7 +4,7 @@ use super::slot::SlotId;
 use crate::{
     config::ProducerConfig,
     error::Error,
-    mailbox::{Body, Completion, Post},
+    mailbox::{Body, Completion, Listener, Post},
 };
 use async_nats::Subject;
 use slotmap::new_key_type;
@@ -41,6 +41,8 @@ pub(crate) struct ProducerState {
     pub(super) flushes: Vec<Flush>,
     pub(super) failures: Vec<Error>,
     pub(super) failed: u64,
+    /// Told of failures instead of the next flush.
+    pub(super) listener: Option<Listener>,
     pub(super) stream: Option<Arc<str>>,
     pub(super) closed: bool,
     /// Whether its last handle is gone.
@@ -69,6 +71,7 @@ impl ProducerState {
             flushes: Vec::new(),
             failures: Vec::new(),
             failed: 0,
+            listener: None,
             stream: None,
             closed: false,
             dropped: false,
@@ -78,7 +81,11 @@ impl ProducerState {
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight == 0 && self.waiting.is_empty() && self.flushes.is_empty()
     }
-    pub(super) fn fail(&mut self, e: Error) {
+    /// A failure that nobody waits for.
+    pub(super) fn fail(&mut self, e: Error, post: &mut Post) {
+        if let Some(listener) = &self.listener {
+            return post.tell(listener.clone(), e);
+        }
         self.failed += 1;
         if self.failures.len() < FAILURES_KEPT {
             self.failures.push(e);

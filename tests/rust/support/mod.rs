@@ -1,8 +1,8 @@
 //! Real servers for tests: free ports, temp dirs, stopped by id. No mocks.
 #![allow(dead_code)] // each test binary uses its own part
-#![allow(clippy::expect_used)] // a test that cannot start fails here
+#![allow(clippy::expect_used, clippy::unwrap_used)] // a test that cannot start fails here
 
-use nats_eventbus::{Bus, Config};
+use nats_eventbus::{Bus, Config, Consumer, Delivery};
 use std::{
     io::{BufRead, BufReader},
     net::TcpStream,
@@ -65,6 +65,12 @@ impl Server {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+    /// The server's own API, through another client.
+    pub async fn api(&self, call: &str, body: &str) -> serde_json::Value {
+        let client = async_nats::connect(self.url()).await.expect("connect");
+        let reply = client.request(format!("$JS.API.{call}"), body.to_owned().into()).await.expect(call);
+        serde_json::from_slice(&reply.payload).expect("JSON")
+    }
     pub async fn bus(&self, jetstream: bool) -> Bus {
         self.connect(serde_json::json!({"jetstream": jetstream})).await.expect("connect")
     }
@@ -97,4 +103,18 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Waits for a condition, with a deadline.
+pub async fn until(mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < end, "the condition did not come true");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// The next message, with a deadline.
+pub async fn next(c: &Consumer) -> Delivery {
+    tokio::time::timeout(Duration::from_secs(10), c.next()).await.expect("a message").unwrap().unwrap()
 }

@@ -3,6 +3,12 @@
 //! Hosts hand over JSON with the names below (Node in camelCase and milliseconds, see [`from_host`](crate::from_host)); absent means
 //! the default written here, unknown names are errors. Secrets are never printed: [`Secret`] hides them.
 
+mod consumer;
+mod producer;
+
+pub use consumer::{ConsumerConfig, Deliver, Order};
+pub use producer::ProducerConfig;
+
 use crate::{
     duration::serde_seconds,
     error::{Error, Result},
@@ -289,115 +295,5 @@ fn environment_credentials(
         || put(&[("token", "NATS_TOKEN")]);
 }
 
-/// Settings of a producer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ProducerConfig {
-    /// Sends that may be unsettled at once. Default 1000.
-    pub max_in_flight: usize,
-    /// How long a send may take until its outcome, retries included. Default 30 s.
-    #[serde(with = "serde_seconds")]
-    pub delivery_timeout: Duration,
-    /// How long an ack is waited for before the message is sent again with the same id. Default 5 s.
-    #[serde(with = "serde_seconds")]
-    pub ack_timeout: Duration,
-    /// Whether messages carry an id so that a retry never stores twice. Default true.
-    pub dedupe: bool,
-    /// Whether a missing stream is declared. Default: the connection's setting.
-    pub declare: Option<bool>,
-}
-
-impl Default for ProducerConfig {
-    fn default() -> Self {
-        Self {
-            max_in_flight: 1000,
-            delivery_timeout: Duration::from_secs(30),
-            ack_timeout: Duration::from_secs(5),
-            dedupe: true,
-            declare: None,
-        }
-    }
-}
-
-impl ProducerConfig {
-    /// Checks what does not need a server.
-    pub fn check(&self) -> Result<()> {
-        if !(1..=1_000_000).contains(&self.max_in_flight) {
-            return Err(Error::config(format!("max_in_flight is {}: give 1 to 1000000", self.max_in_flight)));
-        }
-        if self.delivery_timeout.is_zero() || self.ack_timeout.is_zero() {
-            return Err(Error::config("delivery_timeout and ack_timeout must be above 0"));
-        }
-        Ok(())
-    }
-}
-
-/// Settings of a consumer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ConsumerConfig {
-    /// The workers that share the messages: durable (`JetStream`) or queue group (core).
-    pub group: String,
-    /// Messages asked for in advance, never above the durable's max ack pending. Default 256.
-    pub prefetch: usize,
-    /// Whether a missing stream is declared. Default: the connection's setting.
-    pub declare: Option<bool>,
-    /// How long a message is kept from redelivery while it is buffered or handled. Default 10 min.
-    #[serde(with = "serde_seconds")]
-    pub max_processing: Duration,
-    /// Handlers: messages handled at once. Default 1.
-    pub concurrency: usize,
-    /// Handlers: attempts before a message becomes a dead letter. Default 3.
-    pub max_deliver: u64,
-    /// Handlers: the wait before a failed message is delivered again. Default 1 s, doubling up to 60 s.
-    pub backoff: Backoff,
-    /// Handlers: whether what cannot be handled is kept in `<STREAM>_DLQ`; else it is terminated. Default true.
-    pub dead_letter: bool,
-    /// Core mode: messages buffered before new ones are dropped and counted. Default 65536.
-    pub pending_limit: usize,
-}
-
-impl Default for ConsumerConfig {
-    fn default() -> Self {
-        Self {
-            group: String::new(),
-            prefetch: 256,
-            declare: None,
-            max_processing: Duration::from_secs(600),
-            concurrency: 1,
-            max_deliver: 3,
-            backoff: Backoff {
-                initial: Duration::from_secs(1),
-                max: Duration::from_secs(60),
-                ..Backoff::default()
-            },
-            dead_letter: true,
-            pending_limit: 65_536,
-        }
-    }
-}
-
-impl ConsumerConfig {
-    /// Checks what does not need a server.
-    pub fn check(&self) -> Result<()> {
-        crate::topic::check_group(&self.group)?;
-        if !(1..=100_000).contains(&self.prefetch) {
-            return Err(Error::config(format!("prefetch is {}: give 1 to 100000", self.prefetch)));
-        }
-        if self.concurrency == 0 {
-            return Err(Error::config("concurrency is 0: give 1 or more"));
-        }
-        if self.max_deliver == 0 {
-            return Err(Error::config("max_deliver is 0: give 1 or more"));
-        }
-        self.backoff.check("backoff")?;
-        if self.pending_limit == 0 {
-            return Err(Error::config("pending_limit is 0: give 1 or more"));
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
-#[path = "config_tests.rs"]
 mod tests;

@@ -1,0 +1,143 @@
+//! Settings of a consumer.
+
+use super::Backoff;
+use crate::{
+    duration::{serde_seconds, serde_seconds_option},
+    error::{Error, Result},
+};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Which messages of its stream a group that is new begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deliver {
+    /// Everything the stream still has.
+    All,
+    /// What is stored from now on.
+    New,
+    /// The last message, and what comes after it.
+    Last,
+    /// The last message of each topic, and what comes after.
+    LastPerSubject,
+}
+
+impl Deliver {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::New => "new",
+            Self::Last => "last",
+            Self::LastPerSubject => "last_per_subject",
+        }
+    }
+}
+
+/// What is kept in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Each key, retries included, within this consumer: of each key one message at a time.
+    Key,
+    /// The whole group, all its processes: one message at a time, by the durable's max ack pending of 1.
+    Stream,
+}
+
+/// Settings of a consumer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConsumerConfig {
+    /// The workers that share the messages: durable (`JetStream`) or queue group (core).
+    pub group: String,
+    /// Messages asked for in advance, never above the durable's max ack pending. Default 256.
+    pub prefetch: usize,
+    /// Whether a missing stream is declared. Default: the connection's setting.
+    pub declare: Option<bool>,
+    /// How long a message is kept from redelivery while it is buffered or handled. Default 10 min.
+    #[serde(with = "serde_seconds")]
+    pub max_processing: Duration,
+    /// Handlers: messages handled at once. Default 1.
+    pub concurrency: usize,
+    /// What is kept in order. Default: nothing, beyond what `concurrency` 1 does until the first retry.
+    pub order: Option<Order>,
+    /// Handlers: attempts before a message becomes a dead letter. Default 3, or the durable's own limit if that is lower.
+    pub max_deliver: Option<u64>,
+    /// Handlers: the wait before a failed message is delivered again. Default 1 s, doubling up to 60 s.
+    pub backoff: Backoff,
+    /// Handlers: whether what cannot be handled is kept in `<STREAM>_DLQ`; else it is terminated. Default true.
+    pub dead_letter: bool,
+    /// Core mode: messages buffered before new ones are dropped and counted. Default 65536.
+    pub pending_limit: usize,
+    /// The durable's ack wait: how long the server waits before it delivers an unsettled message again. Default: what
+    /// the durable has, 30 s in a new one.
+    #[serde(with = "serde_seconds_option")]
+    pub ack_wait: Option<Duration>,
+    /// The durable's max ack pending: unsettled messages of all workers together. Default: what the durable has, 1000
+    /// in a new one.
+    pub max_ack_pending: Option<u32>,
+    /// Where a new durable begins. Default: with everything the stream still has.
+    pub deliver: Option<Deliver>,
+    /// Whether an existing durable with other settings than those given is updated, instead of being an error. Default
+    /// false.
+    pub update: bool,
+}
+
+impl Default for ConsumerConfig {
+    fn default() -> Self {
+        Self {
+            group: String::new(),
+            prefetch: 256,
+            declare: None,
+            max_processing: Duration::from_secs(600),
+            concurrency: 1,
+            order: None,
+            max_deliver: None,
+            backoff: Backoff {
+                initial: Duration::from_secs(1),
+                max: Duration::from_secs(60),
+                ..Backoff::default()
+            },
+            dead_letter: true,
+            pending_limit: 65_536,
+            ack_wait: None,
+            max_ack_pending: None,
+            deliver: None,
+            update: false,
+        }
+    }
+}
+
+impl ConsumerConfig {
+    /// Attempts before a message becomes a dead letter.
+    pub(crate) fn attempts(&self) -> u64 {
+        self.max_deliver.unwrap_or(3)
+    }
+
+    /// Checks what does not need a server.
+    pub fn check(&self) -> Result<()> {
+        crate::topic::check_group(&self.group)?;
+        if !(1..=100_000).contains(&self.prefetch) {
+            return Err(Error::config(format!("prefetch is {}: give 1 to 100000", self.prefetch)));
+        }
+        if self.concurrency == 0 {
+            return Err(Error::config("concurrency is 0: give 1 or more"));
+        }
+        if self.max_deliver == Some(0) {
+            return Err(Error::config("max_deliver is 0: give 1 or more"));
+        }
+        if self.max_ack_pending == Some(0) {
+            return Err(Error::config("max_ack_pending is 0: give 1 or more"));
+        }
+        if self.order == Some(Order::Stream) && self.max_ack_pending.is_some_and(|n| n != 1) {
+            return Err(Error::config("order \"stream\" needs a max_ack_pending of 1: leave it out"));
+        }
+        if self.ack_wait.is_some_and(|d| d < Duration::from_millis(100)) {
+            return Err(Error::config("ack_wait is below 100 ms: no worker could be kept alive in it"));
+        }
+        self.backoff.check("backoff")?;
+        if self.pending_limit == 0 {
+            return Err(Error::config("pending_limit is 0: give 1 or more"));
+        }
+        Ok(())
+    }
+}
