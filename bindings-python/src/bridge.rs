@@ -8,7 +8,7 @@ use crate::{
     message::{self, Origin},
 };
 use nats_eventbus::{
-    Completion, Mailbox, Producer,
+    Completion, Listener, Mailbox, Producer,
     mailbox::{Body, Letter},
     read_reply_body,
 };
@@ -33,6 +33,26 @@ enum Waiter {
     Future(Py<PyAny>),
     /// A send's: a failure nobody is left to hear is kept for the next flush.
     Send(Py<PyAny>, Producer),
+    /// A function to call with each error, until a letter without one.
+    Listener(Py<PyAny>),
+}
+
+/// What a core listener holds: with it goes the loop's.
+struct Told {
+    mailbox: Arc<Mailbox>,
+    token: u64,
+}
+
+impl Told {
+    fn post(&self, body: Body) {
+        Completion::Host { mailbox: self.mailbox.clone(), token: self.token }.complete(body);
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.post(Body::Done(Ok(())));
+    }
 }
 
 /// The bridge to one event loop.
@@ -224,7 +244,7 @@ impl LoopBridge {
             let waiters = self.waiters.lock();
             let send = |(token, (waiter, _)): (usize, &(Waiter, _))| match waiter {
                 Waiter::Send(future, _) => Some((token as u64, future.clone_ref(py))),
-                Waiter::Future(_) => None,
+                Waiter::Future(_) | Waiter::Listener(_) => None,
             };
             waiters.iter().filter_map(send).collect()
         };
@@ -236,6 +256,13 @@ impl LoopBridge {
         }
         producer.abandon(&self.mailbox, &tokens);
         Ok(())
+    }
+
+    /// A function to be called on this loop with errors.
+    pub(crate) fn listener(self: &Arc<Self>, f: Py<PyAny>) -> Listener {
+        let token = self.waiters.lock().insert((Waiter::Listener(f), self.clone())) as u64;
+        let told = Told { mailbox: self.mailbox.clone(), token };
+        Listener::new(move |e| told.post(Body::Done(Err(e))))
     }
 
     /// Anything else.
@@ -282,11 +309,22 @@ impl LoopBridge {
     }
 
     fn deliver(&self, py: Python<'_>, Letter { token, body }: Letter) -> PyResult<()> {
-        let waiter = usize::try_from(token).ok().and_then(|t| self.waiters.lock().try_remove(t));
-        let Some((waiter, _)) = waiter else { return Ok(()) };
+        let waiter = {
+            let mut waiters = self.waiters.lock();
+            let token = usize::try_from(token).unwrap_or(usize::MAX);
+            match (waiters.get(token), &body) {
+                (Some((Waiter::Listener(f), _)), Body::Done(Err(e))) => {
+                    let f = f.clone_ref(py);
+                    drop(waiters);
+                    return f.call1(py, (raise(py, e).into_value(py),)).map(drop);
+                }
+                _ => waiters.try_remove(token),
+            }
+        };
         let (future, producer) = match waiter {
-            Waiter::Future(f) => (f, None),
-            Waiter::Send(f, p) => (f, Some(p)),
+            Some((Waiter::Future(f), _)) => (f, None),
+            Some((Waiter::Send(f, p), _)) => (f, Some(p)),
+            Some((Waiter::Listener(_), _)) | None => return Ok(()),
         };
         let future = future.bind(py);
         if future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {

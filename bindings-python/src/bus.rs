@@ -5,6 +5,7 @@ use crate::{
     bridge::Bridges,
     consumer::Consumer,
     convert,
+    dead_letters::DeadLetters,
     errors::{OrRaise, raise},
     producer::Producer,
 };
@@ -76,15 +77,19 @@ impl Bus {
         self.bridges.counts()
     }
 
-    #[pyo3(signature = (topic, **settings))]
+    #[pyo3(signature = (topic, on_error=None, **settings))]
     fn producer(
         &self,
         py: Python<'_>,
         topic: &str,
+        on_error: Option<Py<PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Producer> {
         let config = convert::config(settings, py)?;
         let inner = self.inner.producer(topic, config).or_raise(py)?;
+        if let Some(listener) = on_error {
+            inner.on_error(self.bridges.current(py)?.listener(listener));
+        }
         Ok(Producer { inner, bridges: self.bridges.clone() })
     }
 
@@ -101,6 +106,10 @@ impl Bus {
         self.bridges
             .current(py)?
             .call(py, work, |py, inner| Ok(Py::new(py, Consumer::new(inner, bridges))?.into_any()))
+    }
+
+    fn dead_letters(&self, py: Python<'_>, topic: &str, group: &str) -> PyResult<DeadLetters> {
+        Ok(DeadLetters::new(self.inner.dead_letters(topic, group).or_raise(py)?, self.bridges.clone()))
     }
 
     fn respond<'py>(&self, py: Python<'py>, topic: String, group: String) -> PyResult<Bound<'py, PyAny>> {
@@ -120,7 +129,8 @@ impl Bus {
         timeout: &Bound<'py, PyAny>,
         headers: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (body, options) = (convert::body(body)?, convert::send_options(None, None, headers, None)?);
+        let (body, options) =
+            (convert::body(body)?, convert::send_options(None, None, headers, None, None, None)?);
         let timeout = convert::time(timeout, "timeout")?;
         let bridge = self.bridges.current(py)?;
         let (future, token, started) = bridge

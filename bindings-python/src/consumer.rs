@@ -132,6 +132,11 @@ impl Consumer {
         self.inner.put_back(messages.iter().map(|m| m.delivery.clone()).collect());
     }
 
+    /// Handlers: from now on what is handed out counts against the prefetch until it is settled.
+    fn handle(&self) {
+        self.inner.handle();
+    }
+
     /// Handlers: whether the handler may see it; else it has become a dead letter.
     fn admit(&self, m: &Message) -> bool {
         self.inner.admit(&m.delivery)

@@ -47,6 +47,27 @@ pub(crate) fn body<'a>(value: &'a Bound<'_, PyAny>) -> PyResult<Body<'a>> {
     Ok(Body::Owned(encode.bind(py).call1((value,))?.cast::<PyBytes>()?.as_bytes().to_vec()))
 }
 
+static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// A body decoded as JSON; integers are exact.
+pub(crate) fn loads<'py>(body: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+    let py = body.py();
+    let loads =
+        LOADS.get_or_try_init(py, || Ok::<_, PyErr>(py.import("json")?.getattr("loads")?.unbind()))?;
+    loads.bind(py).call1((body,))
+}
+
+/// A UTC datetime of Unix nanoseconds.
+pub(crate) fn datetime(py: Python<'_>, ns: i64) -> PyResult<Bound<'_, PyAny>> {
+    let datetime = py.import("datetime")?;
+    let utc = datetime.getattr("timezone")?.getattr("utc")?;
+    let (seconds, micros) = (ns.div_euclid(1_000_000_000), ns.rem_euclid(1_000_000_000) / 1000);
+    let at = datetime.getattr("datetime")?.call_method1("fromtimestamp", (seconds, utc))?;
+    let micro = PyDict::new(py);
+    micro.set_item("microsecond", micros)?;
+    at.call_method("replace", (), Some(&micro))
+}
+
 /// Seconds as a number, or a `timedelta`, or a string such as "30s".
 pub(crate) fn time(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Duration> {
     let wrong = |e: String| raise(value.py(), &Error::new(ErrorKind::Config, format!("{name}: {e}")));
@@ -65,6 +86,8 @@ pub(crate) fn send_options(
     id: Option<String>,
     headers: Option<&Bound<'_, PyDict>>,
     ttl: Option<&Bound<'_, PyAny>>,
+    expected_last_sequence: Option<u64>,
+    expected_last_subject_sequence: Option<u64>,
 ) -> PyResult<SendOptions> {
     let mut all = Vec::new();
     for (name, value) in headers.into_iter().flat_map(pyo3::types::PyDictMethods::iter) {
@@ -73,7 +96,14 @@ pub(crate) fn send_options(
         };
         all.push((text(&name)?, text(&value)?));
     }
-    Ok(SendOptions { key, id, headers: all, ttl: ttl.map(|t| time(t, "ttl")).transpose()? })
+    Ok(SendOptions {
+        key,
+        id,
+        headers: all,
+        ttl: ttl.map(|t| time(t, "ttl")).transpose()?,
+        expected_last_sequence,
+        expected_last_subject_sequence,
+    })
 }
 
 /// Keyword arguments as the core's settings, unknown names refused there.

@@ -25,6 +25,7 @@ fn build<'py>(py: Python<'py>, e: &Error) -> PyResult<Bound<'py, PyAny>> {
     fields.set_item("stream", e.stream_name())?;
     fields.set_item("group", e.group_name())?;
     fields.set_item("server", e.server_text())?;
+    fields.set_item("id", e.message_id())?;
     fields.set_item("failures", failures)?;
     class.call((e.to_string(),), Some(&fields))
 }

@@ -10,6 +10,7 @@ mod bridge;
 mod bus;
 mod consumer;
 mod convert;
+mod dead_letters;
 mod errors;
 mod message;
 mod producer;
@@ -23,6 +24,7 @@ mod _native {
     use super::{
         bus::{Bus, Stream, connect},
         consumer::Consumer,
+        dead_letters::{DeadLetter, DeadLetters},
         message::{Message, PubAck},
         producer::Producer,
     };

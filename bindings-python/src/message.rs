@@ -9,7 +9,6 @@ use nats_eventbus::{Consumer, Delivery, Settle};
 use parking_lot::Mutex;
 use pyo3::{
     prelude::*,
-    sync::PyOnceLock,
     types::{PyBytes, PyDict, PyString},
 };
 use std::{collections::VecDeque, fmt::Write, sync::Arc, time::Duration};
@@ -104,8 +103,6 @@ pub(crate) struct Message {
     origin: Option<Arc<Origin>>,
 }
 
-static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-
 impl Message {
     pub(crate) fn new(py: Python<'_>, delivery: Delivery, origin: Option<Arc<Origin>>) -> Self {
         Self { body: PyBytes::new(py, &delivery.body).unbind(), delivery, origin }
@@ -178,14 +175,7 @@ impl Message {
     #[getter]
     fn timestamp<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(meta) = &self.delivery.meta else { return Ok(None) };
-        let datetime = py.import("datetime")?;
-        let utc = datetime.getattr("timezone")?.getattr("utc")?;
-        let (seconds, micros) =
-            (meta.timestamp_ns.div_euclid(1_000_000_000), meta.timestamp_ns.rem_euclid(1_000_000_000) / 1000);
-        let at = datetime.getattr("datetime")?.call_method1("fromtimestamp", (seconds, utc))?;
-        let micro = PyDict::new(py);
-        micro.set_item("microsecond", micros)?;
-        Ok(Some(at.call_method("replace", (), Some(&micro))?))
+        convert::datetime(py, meta.timestamp_ns).map(Some)
     }
     /// The body as text.
     fn text(&self, py: Python<'_>) -> PyResult<Py<PyString>> {
@@ -196,11 +186,7 @@ impl Message {
     }
     /// The body decoded as JSON; integers are exact.
     fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let loads =
-            LOADS.get_or_try_init(py, || Ok::<_, PyErr>(py.import("json")?.getattr("loads")?.unbind()))?;
-        loads
-            .bind(py)
-            .call1((&self.body,))
+        convert::loads(self.body.bind(py))
             .map_err(|e| self.undecodable(py, &format!("the body is not JSON: {e}")))
     }
     /// Done. Batched on the wire; returns at once. False if it was settled before, or has nothing to settle.

@@ -25,7 +25,8 @@ impl Producer {
     }
 
     /// Sends one message; await it for its outcome.
-    #[pyo3(signature = (body, *, key=None, id=None, headers=None, ttl=None))]
+    #[allow(clippy::too_many_arguments)] // by name
+    #[pyo3(signature = (body, *, key=None, id=None, headers=None, ttl=None, expected_last_sequence=None, expected_last_subject_sequence=None))]
     fn send<'py>(
         &self,
         py: Python<'py>,
@@ -34,8 +35,12 @@ impl Producer {
         id: Option<String>,
         headers: Option<&Bound<'py, PyDict>>,
         ttl: Option<&Bound<'py, PyAny>>,
+        expected_last_sequence: Option<u64>,
+        expected_last_subject_sequence: Option<u64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (body, options) = (crate::convert::body(body)?, send_options(key, id, headers, ttl)?);
+        let (last, of_topic) = (expected_last_sequence, expected_last_subject_sequence);
+        let (body, options) =
+            (crate::convert::body(body)?, send_options(key, id, headers, ttl, last, of_topic)?);
         let bridge = self.bridges.current(py)?;
         if self.inner.try_send_core(body.as_ref(), &options).or_raise(py)? {
             return Ready::none(py);
@@ -56,7 +61,8 @@ impl Producer {
     }
 
     /// Enqueues one message without waiting.
-    #[pyo3(signature = (body, *, key=None, id=None, headers=None, ttl=None))]
+    #[allow(clippy::too_many_arguments)] // by name
+    #[pyo3(signature = (body, *, key=None, id=None, headers=None, ttl=None, expected_last_sequence=None, expected_last_subject_sequence=None))]
     fn send_nowait(
         &self,
         py: Python<'_>,
@@ -65,8 +71,11 @@ impl Producer {
         id: Option<String>,
         headers: Option<&Bound<'_, PyDict>>,
         ttl: Option<&Bound<'_, PyAny>>,
+        expected_last_sequence: Option<u64>,
+        expected_last_subject_sequence: Option<u64>,
     ) -> PyResult<()> {
-        let options = send_options(key, id, headers, ttl)?;
+        let (last, of_topic) = (expected_last_sequence, expected_last_subject_sequence);
+        let options = send_options(key, id, headers, ttl, last, of_topic)?;
         self.inner.send_nowait(crate::convert::body(body)?.as_ref(), options).or_raise(py)
     }
 
@@ -80,7 +89,7 @@ impl Producer {
         headers: Option<&Bound<'py, PyDict>>,
         ttl: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let options = send_options(key, None, headers, ttl)?;
+        let options = send_options(key, None, headers, ttl, None, None)?;
         let items = bodies.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let all = items.iter().map(body).collect::<PyResult<Vec<_>>>()?;
         let bridge = self.bridges.current(py)?;

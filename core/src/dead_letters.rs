@@ -138,6 +138,13 @@ pub(crate) fn restored(mut d: Delivery) -> Option<Delivery> {
     Some(d)
 }
 
+/// What is done with all letters.
+#[derive(Clone, Copy)]
+enum Act {
+    Replay,
+    Discard,
+}
+
 /// The dead letters of a topic and a group.
 #[derive(Clone, Debug)]
 pub struct DeadLetters {
@@ -288,7 +295,7 @@ impl DeadLetters {
     /// # Errors
     /// The first that fails ends it; those before are replayed.
     pub async fn replay_all(&self) -> Result<u64> {
-        self.each(async |letter| self.replay(letter).await.map(|()| true)).await
+        self.each(Act::Replay).await
     }
 
     /// Removes all letters there are now; how many.
@@ -296,11 +303,11 @@ impl DeadLetters {
     /// # Errors
     /// The first that fails ends it; those before are removed.
     pub async fn discard_all(&self) -> Result<u64> {
-        self.each(async |letter| self.discard(letter).await).await
+        self.each(Act::Discard).await
     }
 
     /// What becomes a dead letter meanwhile is left for the next time: a replay that fails would never end.
-    async fn each(&self, act: impl AsyncFn(&DeadLetter) -> Result<bool>) -> Result<u64> {
+    async fn each(&self, act: Act) -> Result<u64> {
         let last = match self.shared.stream(&letters_stream(self.stream().await?)).await {
             Ok(info) => info.last_sequence,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(0),
@@ -311,7 +318,10 @@ impl DeadLetters {
             && letter.position <= last
         {
             at = letter.position;
-            done += u64::from(act(&letter).await?);
+            done += match act {
+                Act::Replay => self.replay(&letter).await.map(|()| 1)?,
+                Act::Discard => u64::from(self.discard(&letter).await?),
+            };
         }
         Ok(done)
     }

@@ -11,8 +11,9 @@ async with eb.connect("nats://127.0.0.1:4222", jetstream=True) as bus:
 
 from ._bus import Bus, Connecting, ServerInfo, connect
 from ._consumer import Consumer
+from ._dead_letters import DeadLetters
 from ._handling import Reject, RetryAfter
-from ._native import Message, Producer, PubAck, __version__, topic
+from ._native import DeadLetter, Message, Producer, PubAck, __version__, topic
 from ._responder import Responder
 from ._settings import Backoff, Tls
 from ._stream import Stream, StreamInfo
@@ -53,6 +54,8 @@ __all__ = [
     "Connecting",
     "ConnectionError",
     "Consumer",
+    "DeadLetter",
+    "DeadLetters",
     "DecodeError",
     "EventBusError",
     "InternalError",

@@ -5,27 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import os
 import signal
 import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from . import _native
 from ._consumer import Consumer
+from ._dead_letters import DeadLetters
 from ._handling import Handler, OnError, in_handler
 from ._html import table
 from ._opening import Closing, Opening
 from ._responder import Responder
 from ._settings import Backoff, Tls
 from ._stream import Stream, StreamInfo
-from .errors import ConfigError
+from .errors import ConfigError, EventBusError
 
 __all__ = ["Bus", "Connecting", "ServerInfo", "connect"]
 
 Seconds: TypeAlias = float | timedelta | str
+logger = logging.getLogger("nats_eventbus")
+
 HandlerT = TypeVar("HandlerT", bound=Handler)
 
 
@@ -76,6 +80,7 @@ class Bus(Closing):
         ack_timeout: Seconds | None = None,
         dedupe: bool | None = None,
         declare: bool | None = None,
+        on_error: Callable[[EventBusError], None] | None = None,
     ) -> _native.Producer:
         """A producer for one topic.
 
@@ -89,6 +94,8 @@ class Bus(Closing):
             ack_timeout: how long an ack is waited for before the message is sent again with the same id; default 5 s.
             dedupe: whether messages carry an id so that a retry never stores twice; default True.
             declare: whether a missing stream is declared; default: the connection's setting.
+            on_error: called on the running loop with each failure that nobody waits for (of ``send_nowait``, and of
+                cancelled sends), which flush then does not raise; ``id`` names the message.
 
         Raises:
             InvalidTopic, ConfigError, ClosedError.
@@ -100,7 +107,7 @@ class Bus(Closing):
             "dedupe": dedupe,
             "declare": declare,
         }
-        return self._native.producer(topic, **settings)
+        return self._native.producer(topic, None if on_error is None else _quiet(on_error), **settings)
 
     def consumer(
         self,
@@ -115,6 +122,11 @@ class Bus(Closing):
         max_deliver: int | None = None,
         backoff: Backoff | None = None,
         dead_letter: bool | None = None,
+        order: Literal["key", "stream"] | None = None,
+        ack_wait: Seconds | None = None,
+        max_ack_pending: int | None = None,
+        deliver: Literal["all", "new", "last", "last_per_subject"] | None = None,
+        update: bool | None = None,
     ) -> Opening[Consumer]:
         """A consumer of a topic for a group: ``await`` it, or ``async with``.
 
@@ -126,9 +138,18 @@ class Bus(Closing):
             max_processing: how long a message is kept from redelivery while buffered or handled; default 10 min.
             pending_limit: core mode: messages buffered before new ones are dropped and counted; default 65536.
             concurrency: for :meth:`Consumer.run`: messages handled at once; default 1.
-            max_deliver: for run: attempts before a message becomes a dead letter; default 3.
+            max_deliver: for run: attempts before a message becomes a dead letter; default 3, or the durable's own
+                limit if that is lower.
             backoff: for run: the wait before a failed message is delivered again; default 1 s, doubling up to 60 s.
             dead_letter: for run: whether what cannot be handled is kept in ``<STREAM>_DLQ``; default True.
+            order: ``"key"``: of each key one message at a time, in order, retries included, within this consumer (two
+                processes of a group can still hold one key each). ``"stream"``: the whole group, all its processes,
+                one message at a time in order. Default: none, beyond what ``concurrency=1`` does until a retry.
+            ack_wait: the durable's: how long the server waits before it delivers an unsettled message again.
+            max_ack_pending: the durable's: unsettled messages of all workers together.
+            deliver: where a new durable begins; default ``"all"`` that the stream has.
+            update: whether an existing durable with other settings than those given is updated; default False: then
+                it is a ConflictError that names each.
 
         Raises:
             ConfigError, InvalidTopic, NotFoundError, ConflictError, ClosedError.
@@ -143,6 +164,11 @@ class Bus(Closing):
             "max_deliver": max_deliver,
             "backoff": backoff,
             "dead_letter": dead_letter,
+            "order": order,
+            "ack_wait": ack_wait,
+            "max_ack_pending": max_ack_pending,
+            "deliver": deliver,
+            "update": update,
         }
 
         async def open_() -> Consumer:
@@ -205,6 +231,14 @@ class Bus(Closing):
         for task in work:
             if not task.cancelled():
                 task.result()
+
+    def dead_letters(self, topic: str, *, group: str) -> DeadLetters:
+        """The dead letters of a topic and a group; nothing is asked of the server yet.
+
+        Raises:
+            ConfigError without JetStream; InvalidTopic.
+        """
+        return DeadLetters(self._native.dead_letters(topic, group))
 
     async def request(
         self, topic: str, body: Any = b"", *, timeout: Seconds = 5.0, headers: Mapping[str, str] | None = None
@@ -280,6 +314,18 @@ class Bus(Closing):
 
 
 Connecting: TypeAlias = Opening[Bus]
+
+
+def _quiet(on_error: Callable[[EventBusError], None]) -> Callable[[EventBusError], None]:
+    """A listener that fails is logged, and harms nothing."""
+
+    def told(e: EventBusError) -> None:
+        try:
+            on_error(e)
+        except Exception:
+            logger.exception("on_error failed on %r", e)
+
+    return told
 
 
 def _candidates() -> list[str | os.PathLike[str]]:

@@ -51,6 +51,7 @@ class Work:
     async def run(self) -> None:
         """Until the consumer is closed; raises what keeps it from going on. Ends when the last handler has."""
         places = self._native.concurrency
+        self._native.handle()
         try:
             async for m in self._native:
                 if not self._native.admit(m):

@@ -1,6 +1,6 @@
 """The native module: what it hands out, as the package uses it."""
 
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
 from os import PathLike
 from typing import Any, final
@@ -93,6 +93,8 @@ class Producer:
         id: str | None = None,
         headers: Mapping[str, str] | None = None,
         ttl: float | timedelta | str | None = None,
+        expected_last_sequence: int | None = None,
+        expected_last_subject_sequence: int | None = None,
     ) -> Coroutine[Any, Any, PubAck | None]:
         """Sends one message; await it for its outcome: PubAck, or None in core mode.
 
@@ -105,9 +107,11 @@ class Producer:
             id: deduplicates messages within the stream's window; generated when absent.
             headers: further headers.
             ttl: how long the stream keeps the message, in seconds (server 2.11, stream must allow it).
+            expected_last_sequence: the stream's last sequence must be this one (0: it is empty).
+            expected_last_subject_sequence: the same for the last message of the topic.
 
         Raises:
-            PublishRejected: not stored and never will be (TooLarge, InvalidHeader, StreamFull, NotSent, …).
+            PublishRejected: not stored and never will be (TooLarge, WrongSequence, StreamFull, NotSent, …).
             PublishUnknown: ``delivery_timeout`` passed; it may be stored.
         """
     def send_nowait(
@@ -118,8 +122,10 @@ class Producer:
         id: str | None = None,
         headers: Mapping[str, str] | None = None,
         ttl: float | timedelta | str | None = None,
+        expected_last_sequence: int | None = None,
+        expected_last_subject_sequence: int | None = None,
     ) -> None:
-        """Enqueues one message without waiting; failures are raised by the next :meth:`flush`.
+        """Enqueues one message without waiting; failures go to ``on_error``, or are raised by the next :meth:`flush`.
 
         Raises:
             Backpressure: ``max_in_flight`` sends are unsettled.
@@ -156,6 +162,7 @@ class Consumer:
     def put_back(self, messages: list[Message]) -> None: ...
     @property
     def concurrency(self) -> int: ...
+    def handle(self) -> None: ...
     def admit(self, m: Message) -> bool: ...
     def finish(
         self,
@@ -166,6 +173,71 @@ class Consumer:
         retry_after: float | timedelta | str | None = None,
     ) -> None: ...
     def close(self) -> Coroutine[Any, Any, None]: ...
+
+@final
+class DeadLetter:
+    """A message that could not be handled, and why."""
+
+    @property
+    def position(self) -> int:
+        """Its sequence among the dead letters."""
+    @property
+    def topic(self) -> str:
+        """The topic it was sent to."""
+    @property
+    def stream(self) -> str:
+        """The stream it is from."""
+    @property
+    def sequence(self) -> int:
+        """Its sequence there."""
+    @property
+    def group(self) -> str:
+        """The group that could not handle it."""
+    @property
+    def reason(self) -> str:
+        """What the last attempt failed with."""
+    @property
+    def attempts(self) -> int:
+        """Attempts made."""
+    @property
+    def time(self) -> datetime:
+        """When it became a dead letter, in UTC."""
+    @property
+    def key(self) -> str | None:
+        """The key it was sent with."""
+    @property
+    def id(self) -> str | None:
+        """The id it was sent with."""
+    @property
+    def headers(self) -> dict[str, str]:
+        """Its own headers."""
+    @property
+    def body(self) -> bytes:
+        """Its body; empty when it was too large to be kept, see ``truncated``."""
+    @property
+    def truncated(self) -> int | None:
+        """The size of a body that was not kept with the letter; a replay takes it from the stream."""
+    def text(self) -> str:
+        """The body as text. Raises DecodeError when it is not UTF-8."""
+    def json(self) -> Any:
+        """The body decoded as JSON, integers exact. Raises DecodeError when it is not JSON."""
+    def replay(self) -> Coroutine[Any, Any, None]:
+        """Sends it to its group again, and to no other, with a new count of attempts; then removes the letter.
+
+        Raises NotFoundError when its body was not kept and the stream has the message no more.
+        """
+    def discard(self) -> Coroutine[Any, Any, bool]:
+        """Removes it. False when it was removed already."""
+
+@final
+class DeadLetters:
+    @property
+    def topic(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    def next_after(self, position: int) -> Coroutine[Any, Any, DeadLetter | None]: ...
+    def replay(self) -> Coroutine[Any, Any, int]: ...
+    def discard(self) -> Coroutine[Any, Any, int]: ...
 
 @final
 class Stream:
@@ -187,7 +259,8 @@ class Bus:
     def server(self) -> dict[str, Any]: ...
     def metrics(self) -> dict[str, int]: ...
     def bridge_counts(self) -> tuple[int, int]: ...
-    def producer(self, topic: str, **settings: Any) -> Producer: ...
+    def producer(self, topic: str, on_error: Callable[[Any], None] | None = None, **settings: Any) -> Producer: ...
+    def dead_letters(self, topic: str, group: str) -> DeadLetters: ...
     def consumer(self, topic: str, **settings: Any) -> Coroutine[Any, Any, Consumer]: ...
     def respond(self, topic: str, group: str) -> Coroutine[Any, Any, Consumer]: ...
     def request(

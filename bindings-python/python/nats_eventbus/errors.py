@@ -44,6 +44,7 @@ class EventBusError(Exception):
         retryable: whether the same call may succeed later unchanged.
         topic, stream, group: what is concerned, if anything.
         server: the server's own text, if it said anything.
+        id: of a send, the message's id, given or generated: to look for it, or to send it again.
         failures: for a flush, the single failures behind it (at most 100 are kept).
     """
 
@@ -58,6 +59,7 @@ class EventBusError(Exception):
         stream: str | None = None,
         group: str | None = None,
         server: str | None = None,
+        id: str | None = None,
         failures: Sequence[EventBusError] = (),
     ) -> None:
         super().__init__(message)
@@ -65,6 +67,7 @@ class EventBusError(Exception):
         self.stream = stream
         self.group = group
         self.server = server
+        self.id = id
         self.failures = list(failures)
 
 

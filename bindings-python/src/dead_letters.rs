@@ -1,0 +1,163 @@
+//! Dead letters.
+
+use crate::{bridge::Bridges, convert, errors::raise};
+use nats_eventbus::{DeadLetter as Letter, DeadLetters as Letters, Error, ErrorKind};
+use pyo3::{
+    prelude::*,
+    types::{PyBytes, PyDict},
+};
+use std::sync::Arc;
+
+/// The dead letters of a topic and a group.
+#[pyclass(frozen, module = "nats_eventbus._native")]
+pub(crate) struct DeadLetters {
+    inner: Letters,
+    bridges: Arc<Bridges>,
+}
+
+impl DeadLetters {
+    pub(crate) fn new(inner: Letters, bridges: Arc<Bridges>) -> Self {
+        Self { inner, bridges }
+    }
+}
+
+#[pymethods]
+impl DeadLetters {
+    #[getter]
+    fn topic(&self) -> &str {
+        self.inner.topic()
+    }
+    #[getter]
+    fn group(&self) -> &str {
+        self.inner.group()
+    }
+    /// The first letter behind a position, or None.
+    fn next_after<'py>(&self, py: Python<'py>, position: u64) -> PyResult<Bound<'py, PyAny>> {
+        let (letters, bridges) = (self.inner.clone(), self.bridges.clone());
+        let of = letters.clone();
+        let work = async move { letters.next_after(position).await };
+        self.bridges.current(py)?.call(py, work, |py, found| match found {
+            Some(letter) => Ok(Py::new(py, DeadLetter { letter, of, bridges })?.into_any()),
+            None => Ok(py.None()),
+        })
+    }
+    /// Replays all there are now; how many.
+    fn replay<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let letters = self.inner.clone();
+        self.bridges.current(py)?.call(py, async move { letters.replay_all().await }, number)
+    }
+    /// Removes all there are now; how many.
+    fn discard<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let letters = self.inner.clone();
+        self.bridges.current(py)?.call(py, async move { letters.discard_all().await }, number)
+    }
+}
+
+#[allow(clippy::unnecessary_wraps)] // a conversion
+fn number(py: Python<'_>, n: u64) -> PyResult<Py<PyAny>> {
+    Ok(n.into_pyobject(py)?.into_any().unbind())
+}
+
+/// A message that could not be handled, and why.
+#[pyclass(frozen, module = "nats_eventbus")]
+pub(crate) struct DeadLetter {
+    letter: Letter,
+    of: Letters,
+    bridges: Arc<Bridges>,
+}
+
+#[pymethods]
+impl DeadLetter {
+    #[getter]
+    fn position(&self) -> u64 {
+        self.letter.position
+    }
+    #[getter]
+    fn topic(&self) -> &str {
+        &self.letter.topic
+    }
+    #[getter]
+    fn stream(&self) -> &str {
+        &self.letter.stream
+    }
+    #[getter]
+    fn sequence(&self) -> u64 {
+        self.letter.sequence
+    }
+    #[getter]
+    fn group(&self) -> &str {
+        &self.letter.group
+    }
+    #[getter]
+    fn reason(&self) -> &str {
+        &self.letter.reason
+    }
+    #[getter]
+    fn attempts(&self) -> u64 {
+        self.letter.attempts
+    }
+    #[getter]
+    fn time<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        convert::datetime(py, self.letter.time_ms.saturating_mul(1_000_000))
+    }
+    #[getter]
+    fn key(&self) -> Option<&str> {
+        self.letter.key.as_deref()
+    }
+    #[getter]
+    fn id(&self) -> Option<&str> {
+        self.letter.id.as_deref()
+    }
+    #[getter]
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let out = PyDict::new(py);
+        for (name, value) in &self.letter.headers {
+            out.set_item(name, value)?;
+        }
+        Ok(out)
+    }
+    #[getter]
+    fn body<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.letter.body)
+    }
+    #[getter]
+    fn truncated(&self) -> Option<u64> {
+        self.letter.truncated
+    }
+    /// The body as text.
+    fn text(&self, py: Python<'_>) -> PyResult<&str> {
+        std::str::from_utf8(&self.letter.body).map_err(|_| self.undecodable(py, "the body is not UTF-8"))
+    }
+    /// The body decoded as JSON; integers are exact.
+    fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        convert::loads(&self.body(py))
+            .map_err(|e| self.undecodable(py, &format!("the body is not JSON: {e}")))
+    }
+    /// Sends it to its group again; then it is removed.
+    fn replay<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (of, letter) = (self.of.clone(), self.letter.clone());
+        let work = async move { of.replay(&letter).await };
+        self.bridges.current(py)?.call(py, work, |py, ()| Ok(py.None()))
+    }
+    /// Removes it. False when it was removed already.
+    fn discard<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (of, letter) = (self.of.clone(), self.letter.clone());
+        let work = async move { of.discard(&letter).await };
+        let convert =
+            |py: Python<'_>, removed: bool| Ok(removed.into_pyobject(py)?.to_owned().into_any().unbind());
+        self.bridges.current(py)?.call(py, work, convert)
+    }
+    fn __repr__(&self) -> String {
+        let l = &self.letter;
+        format!(
+            "<DeadLetter topic={:?} group={:?} sequence={} attempts={} reason={:?}>",
+            l.topic, l.group, l.sequence, l.attempts, l.reason
+        )
+    }
+}
+
+impl DeadLetter {
+    fn undecodable(&self, py: Python<'_>, why: &str) -> PyErr {
+        raise(py, &Error::new(ErrorKind::Decode, why).topic(&*self.letter.topic))
+    }
+}
