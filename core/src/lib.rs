@@ -22,6 +22,7 @@ pub mod mailbox;
 mod message;
 mod metrics;
 mod pipeline;
+mod planted;
 mod producer;
 mod request;
 pub mod runtime;

@@ -238,11 +238,12 @@ impl Post {
 
 impl Drop for Post {
     fn drop(&mut self) {
-        for (mailbox, letters) in &mut self.letters {
-            mailbox.post(letters);
-        }
+        // Listeners first: a flush that ends has told them of all before it.
         for (Listener(call), e) in self.calls.drain(..) {
             call(e);
+        }
+        for (mailbox, letters) in &mut self.letters {
+            mailbox.post(letters);
         }
     }
 }

@@ -4,7 +4,11 @@
 //! terminated, so a crash in between stores it once and loses nothing.
 
 use super::{Consumer, Settle};
-use crate::{config::ConsumerConfig, message::Delivery};
+use crate::{
+    config::ConsumerConfig,
+    message::Delivery,
+    planted::{Bug, planted},
+};
 use std::time::Duration;
 
 /// How a handler ended.
@@ -61,14 +65,22 @@ impl Consumer {
                 &format!("delivered {} times, and max_deliver is {limit}: its workers died", d.attempt()),
             );
         }
+        if planted(Bug::AckFirst) {
+            self.settle(d.token, &Settle::Ack);
+        }
         !over
+    }
+
+    /// Hosts: counts how a handler ended, where there is nothing to settle (core mode).
+    pub fn count(&self, how: &Handled) {
+        if matches!(how, Handled::Failed(_) | Handled::Rejected(_)) {
+            self.inner.shared.metrics.handler_errors.add(1);
+        }
     }
 
     /// Settles a delivery by how its handler ended; in core mode a failure is only counted.
     pub fn finish(&self, d: &Delivery, how: Handled) {
-        if matches!(how, Handled::Failed(_) | Handled::Rejected(_)) {
-            self.inner.shared.metrics.handler_errors.add(1);
-        }
+        self.count(&how);
         if self.inner.stream.is_none() {
             return;
         }
@@ -86,6 +98,9 @@ impl Consumer {
             return;
         }
         let (this, d) = (self.clone(), d.clone());
+        if planted(Bug::TermFirst) {
+            self.settle(d.token, &Settle::Term(None));
+        }
         self.inner.shared.spawn(async move {
             match this.inner.store_dead_letter(&d, &reason).await {
                 Ok(()) => {

@@ -12,6 +12,7 @@ use crate::{
     mailbox::{Body, Completion, Listener, Mailbox, Post},
     message::Headers,
     metrics::Metrics,
+    planted::{Bug, planted},
 };
 use async_nats::Subject;
 use bytes::{Bytes, BytesMut};
@@ -172,7 +173,10 @@ impl State {
                 .push(Out::Plain { wire: Wire { topic, body, headers: s.headers, id: None }, reply: None });
             return Ok(Submitted::Done);
         }
-        let id = (jetstream && deduped && !s.has_id).then(|| self.ids.make());
+        let mut id = (jetstream && deduped && !s.has_id).then(|| self.ids.make());
+        if planted(Bug::ReuseId) && order % 50 == 49 {
+            id = Some("reused".into());
+        }
         let wire = Wire { topic, body, headers: s.headers, id };
         let kind = if jetstream {
             Kind::Publish { producer, order, key: s.key, deduped, admitted: false }
