@@ -11,20 +11,31 @@ use pyo3::{
     sync::PyOnceLock,
     types::PyTuple,
 };
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An awaitable whose result is there.
 #[pyclass(frozen, module = "nats_eventbus._native")]
-pub(crate) struct Ready(Mutex<Option<Py<PyAny>>>);
+pub(crate) struct Ready {
+    value: Mutex<Option<Py<PyAny>>>,
+    /// Whether the loop has a turn first.
+    turn: AtomicBool,
+}
 
 static READY_NONE: PyOnceLock<Py<Ready>> = PyOnceLock::new();
 
 impl Ready {
     pub(crate) fn value(py: Python<'_>, value: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
-        Ok(Bound::new(py, Self(Mutex::new(Some(value))))?.into_any())
+        Self::after_turn(py, value, false)
+    }
+    /// The same; with `turn` the loop's other work comes first, once.
+    pub(crate) fn after_turn(py: Python<'_>, value: Py<PyAny>, turn: bool) -> PyResult<Bound<'_, PyAny>> {
+        let ready = Self { value: Mutex::new(Some(value)), turn: AtomicBool::new(turn) };
+        Ok(Bound::new(py, ready)?.into_any())
     }
     /// The one that gives `None`, shared by all who need it.
     pub(crate) fn none(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-        let none = READY_NONE.get_or_try_init(py, || Py::new(py, Self(Mutex::new(None))))?;
+        let make = || Py::new(py, Self { value: Mutex::new(None), turn: AtomicBool::new(false) });
+        let none = READY_NONE.get_or_try_init(py, make)?;
         Ok(none.bind(py).clone().into_any())
     }
 }
@@ -37,14 +48,17 @@ impl Ready {
     fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
         slf
     }
-    fn __next__(&self) -> PyResult<()> {
-        match self.0.lock().take() {
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if self.turn.swap(false, Ordering::Relaxed) {
+            return Ok(py.None());
+        }
+        match self.value.lock().take() {
             Some(value) => Err(PyStopIteration::new_err((value,))),
             None => Err(PyStopIteration::new_err(())),
         }
     }
-    fn send(&self, _value: Py<PyAny>) -> PyResult<()> {
-        self.__next__()
+    fn send(&self, py: Python<'_>, _value: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        self.__next__(py)
     }
     #[pyo3(signature = (*exc))]
     fn throw(&self, exc: &Bound<'_, PyTuple>) -> PyResult<()> {
@@ -62,7 +76,7 @@ impl Ready {
 impl Ready {
     /// Cancelled before it was awaited: a message nobody has seen is handed out again.
     fn untaken(&self) {
-        let Some(value) = self.0.lock().take() else { return };
+        let Some(value) = self.value.lock().take() else { return };
         let _ = Python::try_attach(|py| {
             if let Ok(m) = value.bind(py).cast::<Message>() {
                 m.get().hand_out_again();

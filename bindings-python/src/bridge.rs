@@ -108,10 +108,10 @@ impl Bridges {
         origins.push(Arc::downgrade(origin));
     }
 
-    /// Gives back what all consumers took and did not hand out.
-    pub(crate) fn give_back(&self) {
+    /// Ends the handing out of all consumers.
+    pub(crate) fn leave(&self) {
         let origins: Vec<_> = self.origins.lock().iter().filter_map(Weak::upgrade).collect();
-        origins.iter().for_each(|o| o.give_back());
+        origins.iter().for_each(|o| o.leave());
     }
 
     /// Letters and wake-ups of all loops.

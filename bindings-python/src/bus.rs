@@ -166,7 +166,7 @@ impl Bus {
 
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let bus = self.inner.clone();
-        self.bridges.give_back();
+        self.bridges.leave();
         self.bridges.current(py)?.call(py, async move { bus.close().await }, |py, ()| Ok(py.None()))
     }
 }

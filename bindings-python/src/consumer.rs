@@ -83,8 +83,9 @@ impl Consumer {
     fn __anext__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         if let Some(d) = pop(&self.origin, py)? {
             let m = Message::new(py, d, Some(self.origin.clone()));
-            return Ready::value(py, Py::new(py, m)?.into_any());
+            return Ready::after_turn(py, Py::new(py, m)?.into_any(), self.origin.turn_due());
         }
+        self.origin.turn();
         let origin = self.origin.clone();
         let step: Stepper = Box::new(move |py| {
             loop {
@@ -167,7 +168,7 @@ impl Consumer {
     }
 
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.origin.give_back();
+        self.origin.leave();
         let inner = self.inner.clone();
         self.origin.bridges.current(py)?.call(py, async move { inner.close().await }, |py, ()| Ok(py.None()))
     }

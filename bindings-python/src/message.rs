@@ -11,7 +11,12 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict, PyString},
 };
-use std::{collections::VecDeque, fmt::Write, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    fmt::Write,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// The server's word that a message is stored.
 #[pyclass(frozen, eq, hash, module = "nats_eventbus")]
@@ -77,13 +82,45 @@ pub(crate) struct Origin {
     pub(crate) local: Mutex<VecDeque<Delivery>>,
     /// The last wait.
     pub(crate) waited: Mutex<Option<Waited>>,
+    /// Since when messages are handed out without the loop having had a turn.
+    since: Mutex<Instant>,
 }
+
+/// After so long a loop that always finds messages lets timers and sockets have their turn.
+const TURN: Duration = Duration::from_millis(5);
 
 impl Origin {
     pub(crate) fn new(consumer: Consumer, bridges: Arc<Bridges>) -> Arc<Self> {
-        let origin = Arc::new(Self { consumer, bridges, local: Mutex::default(), waited: Mutex::default() });
+        let origin = Arc::new(Self {
+            consumer,
+            bridges,
+            local: Mutex::default(),
+            waited: Mutex::default(),
+            since: Mutex::new(Instant::now()),
+        });
         origin.bridges.add(&origin);
         origin
+    }
+
+    /// Whether the loop is to have a turn before the next message.
+    pub(crate) fn turn_due(&self) -> bool {
+        let (mut since, now) = (self.since.lock(), Instant::now());
+        let due = now.duration_since(*since) > TURN;
+        if due {
+            *since = now;
+        }
+        due
+    }
+
+    /// The loop has a turn now.
+    pub(crate) fn turn(&self) {
+        *self.since.lock() = Instant::now();
+    }
+
+    /// Hands out no more, and gives back what was taken.
+    pub(crate) fn leave(&self) {
+        self.consumer.stop();
+        self.give_back();
     }
 
     /// Gives back what was taken and not handed out.

@@ -13,6 +13,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 
+/// What the platform's client gives the durables it makes.
+const GO_MAX_ACK_PENDING: u32 = 65_536;
+
 /// What a consumer must know of its durable.
 #[derive(Clone, Debug)]
 pub(crate) struct Durable {
@@ -155,18 +158,12 @@ impl Shared {
     ) -> Result<Durable> {
         let (name, group) = (&stream.name, &config.group);
         let named = |e: Error| e.topic(topic).stream(&**name).group(group);
-        let found: Value = match self.api(&format!("CONSUMER.INFO.{name}.{group}"), &Value::Null).await {
-            Ok(found) => found,
-            Err(e) if e.kind() == ErrorKind::NotFound => {
-                let mut wanted = json!({
-                    "durable_name": group, "ack_policy": "explicit", "deliver_policy": "all",
-                    "replay_policy": "instant",
-                });
-                asked(topic, config).into_iter().for_each(|(field, value)| wanted[field] = value);
-                self.put_durable(name, group, &wanted).await.map_err(named)?
-            }
-            Err(e) => return Err(named(e)),
-        };
+        let mut wanted = json!({
+            "durable_name": group, "ack_policy": "explicit", "deliver_policy": "all",
+            "replay_policy": "instant", "max_ack_pending": GO_MAX_ACK_PENDING,
+        });
+        asked(topic, config).into_iter().for_each(|(field, value)| wanted[field] = value);
+        let found = self.find_or_make_durable(name, group, &wanted).await.map_err(named)?;
         let has = read(&found).map_err(named)?;
         let others = differences(&has, stream, topic, config);
         if others.is_empty() {
@@ -184,13 +181,32 @@ impl Shared {
             }
             wanted[d.field] = d.update.unwrap_or_default();
         }
-        let updated = self.put_durable(name, group, &wanted).await.map_err(named)?;
+        let updated = self.put_durable(name, group, "update", &wanted).await.map_err(named)?;
         Ok(read(&updated).map_err(named)?.into())
     }
 
-    /// Makes or updates a durable.
-    pub(crate) async fn put_durable(&self, stream: &str, name: &str, config: &Value) -> Result<Value> {
-        let body = json!({"stream_name": stream, "config": config});
+    /// A durable as it is; made with these settings if there is none.
+    pub(crate) async fn find_or_make_durable(
+        &self,
+        stream: &str,
+        name: &str,
+        config: &Value,
+    ) -> Result<Value> {
+        let info = format!("CONSUMER.INFO.{stream}.{name}");
+        match self.api(&info, &Value::Null).await {
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            other => return other,
+        }
+        match self.put_durable(stream, name, "create", config).await {
+            // Somebody made it in the same moment.
+            Err(e) if e.kind() == ErrorKind::Conflict => self.api(&info, &Value::Null).await,
+            other => other,
+        }
+    }
+
+    /// `action` is "create", which never alters one that is there, or "update".
+    async fn put_durable(&self, stream: &str, name: &str, action: &str, config: &Value) -> Result<Value> {
+        let body = json!({"stream_name": stream, "action": action, "config": config});
         self.api(&format!("CONSUMER.DURABLE.CREATE.{stream}.{name}"), &body).await
     }
 }

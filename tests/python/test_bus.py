@@ -293,7 +293,7 @@ async def test_streams_and_durables_are_the_platforms(bus: eb.Bus, jetstream: Se
     assert stream.name
     durable = (await js.consumer_info(stream.name, "cg")).config
     assert (durable.durable_name, durable.filter_subject, durable.ack_policy) == ("cg", topic, "explicit")
-    assert (durable.ack_wait, durable.max_deliver, durable.max_ack_pending) == (30, -1, 1000)
+    assert (durable.ack_wait, durable.max_deliver, durable.max_ack_pending) == (30, -1, 65536)
     assert (durable.deliver_policy, durable.replay_policy) == ("all", "instant")
     await client.close()
 

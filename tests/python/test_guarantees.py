@@ -188,3 +188,31 @@ async def test_an_unknown_outcome_names_its_id(topic: str) -> None:
             assert ack
             assert ack.duplicate, "the first attempt had arrived after all"
             assert (await bus.streams())[0].messages == 2
+
+
+async def test_a_loop_that_always_finds_messages_lets_others_have_their_turn(bus: eb.Bus, topic: str) -> None:
+    """Consuming: iteration is fair to the loop: timers run while messages are always there."""
+    p = bus.producer(topic, max_in_flight=50_000)
+    for _ in range(30_000):
+        p.send_nowait(b"x")
+    await p.flush()
+    late: list[float] = []
+
+    async def clock() -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(0.01)
+            late.append(loop.time() - before - 0.01)
+
+    n = 0
+    async with bus.consumer(topic, group="g", prefetch=10_000) as c:
+        ticking = asyncio.create_task(clock())
+        async for m in c:
+            m.ack()
+            n += 1
+            if n == 30_000:
+                break
+        ticking.cancel()
+    assert late
+    assert sorted(late)[len(late) // 2] < 0.05

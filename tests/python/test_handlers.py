@@ -162,6 +162,25 @@ async def test_a_handler_on_a_deleted_durable_raises(topic: str) -> None:
                 await asyncio.wait_for(running, 10)
 
 
+async def test_what_is_buffered_is_not_begun_after_close(bus: eb.Bus, topic: str) -> None:
+    """Leaving: closing stops handing out: running handlers finish, what is buffered goes to other workers."""
+    begun: list[str] = []
+
+    async def handle(m: eb.Message) -> None:
+        begun.append(m.text())
+        closing.append(asyncio.create_task(c.close()))
+        await asyncio.sleep(0)
+
+    closing: list[asyncio.Task[None]] = []
+    await bus.producer(topic).send_many([f"{n}" for n in range(200)])
+    c = await bus.consumer(topic, group="g")
+    await until(lambda: bus.metrics()["received"] == 200)
+    await c.run(handle)
+    assert len(begun) <= 2
+    async with bus.consumer(topic, group="g") as other:
+        assert len(await other.fetch(200, timeout=2)) == 200 - len(begun)
+
+
 WORKER = """
 import asyncio, sys
 import nats_eventbus as eb

@@ -13,11 +13,12 @@ fn group(name: &str) -> ConsumerConfig {
 }
 
 async fn reject_all(bus: &Bus, c: &Consumer, n: u64) {
-    let before = bus.metrics().dead_letters;
+    // One after the other, so that the letters are in order.
     for _ in 0..n {
+        let before = bus.metrics().dead_letters;
         c.finish(&next(c).await, Handled::Rejected("no".into()));
+        until(|| bus.metrics().dead_letters == before + 1).await;
     }
-    until(|| bus.metrics().dead_letters == before + n).await;
 }
 
 async fn send(bus: &Bus, topic: &str, id: &str, body: &[u8]) {

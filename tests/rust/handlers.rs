@@ -105,3 +105,21 @@ async fn a_handler_longer_than_ack_wait_is_not_delivered_twice() {
     c.ack_confirmed(m.token, Duration::from_secs(2)).await.unwrap();
     assert_eq!(bus.metrics().redelivered, 0);
 }
+
+/// Leaving: a running handler finishes, however long, without its message going to another worker meanwhile.
+#[tokio::test]
+async fn a_handler_that_outlives_ack_wait_while_leaving_is_not_delivered_twice() {
+    let server = Server::jetstream();
+    let bus = server.bus(true).await;
+    let p = bus.producer("t", ProducerConfig::default()).unwrap();
+    p.send(b"long", SendOptions::default()).await.unwrap();
+    let config = ConsumerConfig { ack_wait: Some(Duration::from_millis(300)), ..group("g") };
+    let c = bus.consumer("t", config.clone()).await.unwrap();
+    let m = c.next().await.unwrap().unwrap();
+    c.close().await.unwrap();
+    let other = bus.consumer("t", config).await.unwrap();
+    assert!(other.fetch(1, Duration::from_secs(1)).await.unwrap().is_empty(), "delivered twice");
+    c.finish(&m, Handled::Done);
+    assert!(other.fetch(1, Duration::from_millis(500)).await.unwrap().is_empty());
+    assert_eq!(bus.metrics().redelivered, 0);
+}

@@ -72,7 +72,7 @@ pub struct ConsumerConfig {
     /// the durable has, 30 s in a new one.
     #[serde(with = "serde_seconds_option")]
     pub ack_wait: Option<Duration>,
-    /// The durable's max ack pending: unsettled messages of all workers together. Default: what the durable has, 1000
+    /// The durable's max ack pending: unsettled messages of all workers together. Default: what the durable has, 65536
     /// in a new one.
     pub max_ack_pending: Option<u32>,
     /// Where a new durable begins. Default: with everything the stream still has.

@@ -59,6 +59,8 @@ pub(crate) struct Buffer {
     /// Whether what is handed out goes on taking up the prefetch until it is settled.
     handlers: bool,
     waiters: Vec<Completion>,
+    /// Whether nothing is handed out any more: the rest is others'.
+    leaving: bool,
     pub(crate) ended: Option<Ended>,
     /// Messages asked for and not yet received.
     pub(crate) requested: usize,
@@ -141,7 +143,7 @@ impl Buffer {
 
     /// Hands messages out, oldest first.
     pub(crate) fn take(&mut self, max: usize, into: &mut Vec<Delivery>) {
-        let (n, from) = (self.queue.len().min(max), into.len());
+        let (n, from) = (if self.leaving { 0 } else { self.queue.len().min(max) }, into.len());
         into.extend(self.queue.drain(..n));
         if !self.handlers {
             into[from..].iter().for_each(|d| self.count(d.token, false));
@@ -213,7 +215,7 @@ impl Buffer {
 
     /// Registers a wait unless there is something to take, or the end, already.
     pub(crate) fn arm(&mut self, waiter: Completion) -> bool {
-        if self.queue.is_empty() && self.ended.is_none() {
+        if (self.queue.is_empty() || self.leaving) && self.ended.is_none() {
             self.waiters.retain(|w| !w.is_gone());
             self.waiters.push(waiter);
             return true;
@@ -226,6 +228,11 @@ impl Buffer {
         let before = self.waiters.len();
         self.waiters.retain(|w| !w.is_host(mailbox, &[token]));
         self.waiters.len() < before
+    }
+
+    /// From now on nothing is handed out.
+    pub(super) fn leave(&mut self) {
+        self.leaving = true;
     }
 
     pub(crate) fn end(&mut self, how: Ended, post: &mut Post) {

@@ -339,7 +339,12 @@ impl Consumer {
         Ok(())
     }
 
-    pub(crate) fn stop(&self) {
+    /// Begins what [`close`](Self::close) waits for: from now on nothing more is handed out.
+    pub fn stop(&self) {
+        // In core mode nobody else can have what is buffered.
+        if self.inner.stream.is_some() {
+            self.inner.buffer.lock().leave();
+        }
         self.inner.stop.send_replace(true);
     }
 }

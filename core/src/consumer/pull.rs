@@ -9,6 +9,7 @@ use super::{
     status::{Action, action},
 };
 use crate::{
+    connection::State,
     durable::Durable,
     error::{Error, ErrorKind, Result},
     mailbox::Post,
@@ -173,7 +174,23 @@ impl Loop {
             }
         };
         self.leave(ended.clone()).await;
+        self.linger(tick).await;
         ended
+    }
+
+    /// After the end: what handlers still have is kept from redelivery until they have finished.
+    async fn linger(&mut self, tick: Duration) {
+        if matches!(self.source, Source::Replays { .. }) {
+            return;
+        }
+        while let Some(inner) = self.inner.upgrade() {
+            if !inner.buffer.lock().has_unsettled() || inner.shared.link.state() == State::Closed {
+                return;
+            }
+            self.tick(&inner);
+            drop(inner);
+            tokio::time::sleep(tick).await;
+        }
     }
 
     /// Asks for what there is room for, when that is worth a request. How long until there may be more to ask for.
@@ -355,13 +372,13 @@ impl Loop {
     }
 
     /// Leaves nothing behind: what still arrives goes to others at once.
-    async fn leave(mut self, how: Ended) {
+    async fn leave(&mut self, how: Ended) {
         let Some(inner) = self.inner.upgrade() else { return };
         // The client drops what arrives after it has unsubscribed, so that is done last: once the pulls have delivered
         // all they were asked for, or several round trips to the server have brought nothing more.
         let (mut late, mut quiet) = (Vec::new(), 0);
         let asked = match self.source {
-            Source::Topic => inner.buffer.lock().requested,
+            Source::Topic => std::mem::take(&mut inner.buffer.lock().requested),
             Source::Replays { requested } => requested,
         };
         let until = Instant::now() + LEAVING;

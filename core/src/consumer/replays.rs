@@ -68,11 +68,6 @@ async fn find(
         // The same as the topic's, by which messages are kept from redelivery.
         "ack_wait": u64::try_from(durable.ack_wait.as_nanos()).unwrap_or(u64::MAX),
     });
-    let made = match inner.shared.api(&format!("CONSUMER.INFO.{letters}.{name}"), &Value::Null).await {
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            inner.shared.put_durable(&letters, &name, &config).await?
-        }
-        other => other?,
-    };
+    let made = inner.shared.find_or_make_durable(&letters, &name, &config).await?;
     Ok(Some((letters, name, read_durable(&made)?)))
 }
