@@ -12,8 +12,9 @@ use std::{
 
 /// How long after its delay a retry is waited for, on a connection that was not interrupted.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
-/// How long after being asked for a retry is asked for again: other messages may have used up the credit.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// How long after being asked for a retry is asked for again, each time twice as long: the server may have taken the
+/// delay to be a little longer, and have used the credit up for other messages.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A lane by the hash of its key.
 pub(super) type LaneId = u64;
@@ -38,6 +39,7 @@ struct Hold {
     sequence: u64,
     /// When to ask the server for it, beyond the prefetch.
     ask: Instant,
+    again: Duration,
     /// From when on another worker is taken to have it.
     until: Instant,
 }
@@ -72,7 +74,7 @@ impl Lanes {
 
     /// The running message of a lane is to be delivered again after a delay.
     pub(super) fn hold(&mut self, id: LaneId, sequence: u64, due: Instant) -> Option<Delivery> {
-        self.holds.insert(id, Hold { sequence, ask: due, until: due + GRACE });
+        self.holds.insert(id, Hold { sequence, ask: due, again: ASK_AGAIN, until: due + GRACE });
         self.release(id)
     }
 
@@ -108,7 +110,11 @@ impl Lanes {
     /// How many retries are to be asked for; they count as asked for now.
     pub(super) fn ask(&mut self, now: Instant) -> usize {
         let due = self.holds.values_mut().filter(|h| h.ask <= now);
-        due.map(|h| h.ask = now + ASK_AGAIN).count()
+        let asked = |h: &mut Hold| {
+            h.ask = now + h.again;
+            h.again *= 2;
+        };
+        due.map(asked).count()
     }
 
     /// Lets go on what waits for retries that another worker must have.
@@ -126,6 +132,7 @@ impl Lanes {
         for h in self.holds.values_mut() {
             h.until = h.until.max(now + ack_wait + GRACE);
             h.ask = h.ask.min(now + GRACE);
+            h.again = ASK_AGAIN;
         }
     }
 
@@ -181,6 +188,16 @@ mod tests {
         assert_eq!(lanes.arrive(1, message(1, 2)).map(|d| d.token), Some(1));
         assert_eq!(lanes.release(1).map(|d| d.token), Some(2));
         assert!(lanes.next_due().is_none());
+    }
+
+    #[test]
+    fn a_retry_is_asked_for_again_while_it_is_waited_for() {
+        let (mut lanes, now) = (Lanes::default(), Instant::now());
+        lanes.arrive(1, message(1, 1));
+        lanes.hold(1, 1, now);
+        let each = GRACE.as_millis().try_into().unwrap_or(u64::MAX);
+        let asked: usize = (0..each).map(|ms| lanes.ask(now + Duration::from_millis(ms))).sum();
+        assert!((4..=10).contains(&asked), "{asked} times: soon, and without filling the buffer");
     }
 
     #[test]
