@@ -335,7 +335,7 @@ fn is_absent(e: &Error) -> bool {
 }
 
 /// Headers as the server stores them: a status line, then `Name: value` lines.
-fn read_headers(raw: &[u8]) -> Vec<(String, String)> {
+pub(crate) fn read_headers(raw: &[u8]) -> Vec<(String, String)> {
     let text = String::from_utf8_lossy(raw);
     let pair = |line: &str| {
         let (name, value) = line.split_once(':')?;
@@ -359,6 +359,14 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_stored_headers(raw in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = DeadLetter::read(1, read_headers(&raw), Bytes::new());
+        }
+    }
 
     #[test]
     fn stored_headers() {

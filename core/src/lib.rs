@@ -17,6 +17,9 @@ mod dead_letters;
 mod durable;
 pub mod duration;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod local_server;
 pub mod mailbox;
 mod message;

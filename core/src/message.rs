@@ -212,6 +212,24 @@ impl Meta {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_ack_subject(text in "\\PC{0,120}") {
+            let _ = Meta::parse(&text);
+            let _ = Meta::parse(&format!("$JS.ACK.{text}"));
+        }
+
+        #[test]
+        fn every_ack_subject_of_a_server(attempt: u64, sequence: u64, consumer: u64, ts in 0..i64::MAX, pending: u64, name in "[a-z_]{1,20}") {
+            let want = Meta { sequence, attempt, timestamp_ns: ts, pending, replay: None };
+            let old = format!("$JS.ACK.{name}.g.{attempt}.{sequence}.{consumer}.{ts}.{pending}");
+            let new = format!("$JS.ACK._.h.{name}.g.{attempt}.{sequence}.{consumer}.{ts}.{pending}");
+            prop_assert_eq!(Meta::parse(&old), Some(want.clone()));
+            prop_assert_eq!(Meta::parse(&new), Some(want));
+        }
+    }
 
     #[test]
     fn ack_subjects_of_both_forms() {

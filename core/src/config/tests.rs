@@ -1,6 +1,25 @@
 use super::*;
 use crate::{duration::Unit, settings::from_host};
+use proptest::prelude::*;
 use serde_json::json;
+
+proptest! {
+    /// Backoff: never longer than its cap, never shorter than its jitter allows, growing without jitter.
+    #[test]
+    fn any_backoff(initial in 0u64..10_000, more in 0u64..100_000, factor in 1.0..5.0f64, jitter in 0.0..=1.0f64, attempt: u32, random in 0.0..1.0f64) {
+        let b = Backoff {
+            initial: Duration::from_millis(initial),
+            max: Duration::from_millis(initial + more),
+            factor,
+            jitter,
+        };
+        let d = b.delay(attempt, random);
+        prop_assert!(d <= b.max);
+        let steady = Backoff { jitter: 0.0, ..b.clone() };
+        prop_assert!(d.as_secs_f64() + 1e-6 >= steady.delay(attempt, random).as_secs_f64() * (1.0 - jitter));
+        prop_assert!(steady.delay(attempt.saturating_add(1), 0.5) >= steady.delay(attempt, 0.5));
+    }
+}
 
 fn load(explicit: serde_json::Value, env: &[(&str, &str)]) -> Result<Config> {
     Config::load(explicit, |name| env.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))

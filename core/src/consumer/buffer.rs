@@ -294,3 +294,7 @@ impl Buffer {
         left.into_iter().filter_map(|t| Some(self.forget(id_of(t))?.ack)).collect()
     }
 }
+
+#[cfg(test)]
+#[path = "buffer_tests.rs"]
+mod tests;

@@ -33,6 +33,8 @@ use std::{
 use tokio::sync::{Notify, OnceCell, watch};
 
 pub use handling::Handled;
+#[cfg(feature = "fuzzing")]
+pub(crate) use status::action;
 
 /// How a delivery goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -34,6 +34,19 @@ pub(crate) fn action(status: u16, text: &str, pending: Option<usize>) -> Action 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever a server says, the loop goes on, except where the pull itself is wrong.
+        #[test]
+        fn any_status(status in 0u16..1000, text in ".{0,80}", pending in proptest::option::of(0usize..1000)) {
+            let what = action(status, &text, pending);
+            prop_assert_eq!(what == Action::Alive, status == 100);
+            if what == Action::Fail {
+                prop_assert!(status == 400 || (status == 409 && text.to_lowercase().contains("exceeded maxrequest")));
+            }
+        }
+    }
 
     #[test]
     fn statuses() {

@@ -10,6 +10,8 @@ mod state;
 mod window;
 
 pub(crate) use outcome::ApiError;
+#[cfg(feature = "fuzzing")]
+pub(crate) use outcome::classify;
 pub(crate) use slot::Wire;
 pub(crate) use state::{Submission, Submitted};
 pub(crate) use window::ProducerId;

@@ -78,6 +78,34 @@ fn refused(e: &ApiError) -> Answer<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// No answer, however broken, is a panic, or an ack that the server did not give.
+        #[test]
+        fn any_answer(status in proptest::option::of(0u16..700), bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Answer::Stored { stream, .. } = classify(status, &bytes) {
+                let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+                prop_assert!(!stream.is_empty() && value["error"].is_null() && status != Some(503));
+            }
+        }
+
+        /// Every ack of the server is read as it is, and no error ever is an ack.
+        #[test]
+        fn well_formed_answers(stream in "[a-zA-Z0-9_-]{1,40}", sequence: u64, duplicate: bool, code in 400u64..600, err_code: u32) {
+            let ack = serde_json::json!({"stream": stream, "seq": sequence, "duplicate": duplicate, "domain": "x"});
+            match classify(None, ack.to_string().as_bytes()) {
+                Answer::Stored { stream: s, sequence: n, duplicate: d } => {
+                    prop_assert_eq!((&*s, n, d), (stream.as_str(), sequence, duplicate));
+                }
+                other => prop_assert!(false, "{:?}", other),
+            }
+            let mut refused = ack;
+            refused["error"] = serde_json::json!({"code": code, "err_code": err_code, "description": "no"});
+            let is_ack = matches!(classify(None, refused.to_string().as_bytes()), Answer::Stored { .. });
+            prop_assert!(!is_ack);
+        }
+    }
 
     #[test]
     fn answers() {
