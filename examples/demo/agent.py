@@ -1,8 +1,9 @@
 """The Python agent: publishes a file of platform events, and counts what comes back.
 
 Project and resource events go to the Node service, which answers each on
-``coze.workflow.{workflow_id}.indexed``; knowledge events go to a consumer of this process. Run alone, it
-needs the service running beside it, on the same server:
+``coze.workflow.{workflow_id}.indexed``; knowledge events go to a handler of this process, in order of their
+knowledge base. One of them is poisoned: it fails until :meth:`Agent.repair`, and so becomes a dead letter.
+Run alone, it needs the service running beside it, on the same server:
 
     python agent.py events.jsonl --server local://./data
 """
@@ -21,6 +22,7 @@ from typing import Any
 import nats_eventbus as eb
 
 APP, RESOURCE, KNOWLEDGE = "opencoze_search_app", "opencoze_search_resource", "opencoze_knowledge"
+INDEXERS = "cg_knowledge"
 ANSWERS, ANSWERS_STREAM = "coze.workflow.*.indexed", "coze_workflow"
 WORKFLOWS = 50
 WINDOW = 4000
@@ -50,6 +52,8 @@ class Agent:
         self._asked: dict[int, tuple[str, float]] = {}  # document id → operation, time sent
         self._answers: dict[int, int | None] = {}  # document id → sequence of its answer
         self._knowledge: set[str | None] = set()
+        self._poison: str | None = None  # the id of the event that fails
+        self._repaired = False
         self.sent: Counter[str] = Counter()
         self.stored: Counter[str] = Counter()
         self.failed: list[eb.EventBusError] = []
@@ -58,6 +62,7 @@ class Agent:
         self.repeated = 0  # answers stored more than once
         self.resent = 0  # sends whose first ack was lost: sent again, and stored once
         self.redelivered = 0
+        self.failures = 0  # attempts that failed
 
     @property
     def asked(self) -> int:
@@ -137,12 +142,24 @@ class Agent:
             self.repeated += 1
 
     async def collect_knowledge(self) -> None:
-        """Handles the knowledge events, until cancelled."""
-        async with self._bus.consumer(KNOWLEDGE, group="cg_knowledge") as events:
-            async for m in events:
-                self.redelivered += m.id in self._knowledge
-                self._knowledge.add(m.id)
-                m.ack()
+        """Handles the knowledge events, until cancelled: eight at a time, those of one key in order."""
+        settings: dict[str, Any] = {"concurrency": 8, "order": "key", "backoff": eb.Backoff(initial=0.2)}
+        async with self._bus.consumer(KNOWLEDGE, group=INDEXERS, **settings) as events:
+            await events.run(self._index, on_error=self._failed)
+
+    async def _index(self, m: eb.Message) -> None:
+        self._poison = self._poison or m.id
+        if m.id == self._poison and not self._repaired:
+            raise ValueError("the document has no text")
+        self.redelivered += m.id in self._knowledge
+        self._knowledge.add(m.id)
+
+    def _failed(self, error: Exception, m: eb.Message) -> None:
+        self.failures += 1
+
+    def repair(self) -> None:
+        """From now on the poisoned event can be handled."""
+        self._repaired = True
 
 
 async def run(path: Path, server: str | None, rate: float) -> None:
@@ -155,6 +172,8 @@ async def run(path: Path, server: str | None, rate: float) -> None:
         while not agent.complete:
             print(agent)
             await asyncio.sleep(1)
+            agent.repair()
+            await bus.dead_letters(KNOWLEDGE, group=INDEXERS).replay()
         for task in collecting:
             task.cancel()
         await asyncio.gather(*collecting, return_exceptions=True)

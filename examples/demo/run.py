@@ -2,8 +2,8 @@
 
 Starts an embedded nats-server in a temporary folder and the Node service beside it, publishes a generated
 file of platform events, kills the server with SIGKILL when half of them are stored, waits until every event
-is answered, and shows the books. Exit code 1 if anything was lost, stored twice or not at all, or if an id
-changed on the way.
+is answered, and shows the books. One event is poisoned: after three attempts it is a dead letter, which is
+then replayed. Exit code 1 if anything was lost, stored twice or not at all, or if an id changed on the way.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from time import perf_counter
 
 import generate_events
 import nats_eventbus as eb
-from agent import ANSWERS, ANSWERS_STREAM, APP, KNOWLEDGE, RESOURCE, Agent, read_events
+from agent import ANSWERS, ANSWERS_STREAM, APP, INDEXERS, KNOWLEDGE, RESOURCE, Agent, read_events
 from processes import Service, ServiceError, kill_server, node_service
 from report import Bars, Row, facts, milliseconds, table
 
@@ -55,6 +55,7 @@ class Demo:
         self._to_answer = kinds[APP] + kinds[RESOURCE]
         self._took = 0.0
         self._down: float | None = None
+        self._letters: list[eb.DeadLetter] = []
         self._problems: list[str] = []
 
     async def run(self) -> bool:
@@ -79,6 +80,7 @@ class Demo:
         started = changed = perf_counter()
         publishing = asyncio.create_task(agent.publish(read_events(self._file), self._rate))
         killing: asyncio.Task[float] | None = None
+        replaying = asyncio.create_task(self._replay(bus, agent))
         try:
             while True:
                 await asyncio.sleep(TICK)
@@ -97,14 +99,27 @@ class Demo:
             if broken:
                 self._problems.append("the service, or a consumer of the agent, ended too early")
         finally:
-            await self._end(publishing, killing)
+            await self._end(publishing, killing, replaying)
         self._problems += [f"a consumer: {task.exception()!r}" for task in collectors if task.done()]
 
-    async def _end(self, publishing: asyncio.Task[None], killing: asyncio.Task[float] | None) -> None:
-        publishing.cancel()
-        for error in await asyncio.gather(publishing, return_exceptions=True):
-            if error:
-                self._problems.append(f"publishing: {error!r}")
+    async def _replay(self, bus: eb.Bus, agent: Agent) -> None:
+        """Waits for the dead letter, mends what it failed on, and has it handled after all."""
+        letters = bus.dead_letters(KNOWLEDGE, group=INDEXERS)
+        while not self._letters:
+            await asyncio.sleep(TICK)
+            self._letters = [letter async for letter in letters] if bus.metrics()["dead_letters"] else []
+        agent.repair()
+        for letter in self._letters:
+            await letter.replay()
+
+    async def _end(
+        self, publishing: asyncio.Task[None], killing: asyncio.Task[float] | None, replaying: asyncio.Task[None]
+    ) -> None:
+        for name, task in {"publishing": publishing, "replaying": replaying}.items():
+            if task.cancel():
+                self._problems.append(f"{name} did not end")
+            elif error := task.exception():
+                self._problems.append(f"{name}: {error!r}")
         if killing is None or killing.cancel():
             self._problems.append("the server was not killed, or did not come back")
         elif error := killing.exception():
@@ -145,6 +160,8 @@ class Demo:
             "sends that failed": len(agent.failed),
             "sent and not stored exactly once": sum(abs(row.sent - row.stored) for row in rows),
             "events lost": agent.lost,
+            "poisoned events that did not become dead letters": 1 - len(self._letters),
+            "failed attempts beyond three": max(0, agent.failures - 3),
             "answers stored twice": agent.repeated,
             "answers that do not fit their event": agent.wrong,
             "ids not exact in Node": service.totals["wrong"],
@@ -160,6 +177,9 @@ class Demo:
             "seconds down": "not measured" if self._down is None else f"{self._down:.2f}",
             "rate": f"{self._total / max(self._took, TICK):,.0f} events/s, {self._took:.1f} s in all",
             "latency": milliseconds(agent.latencies),
+            "dead letter": ", ".join(
+                f"{d.reason!r} after {d.attempts} attempts; replayed and handled" for d in self._letters
+            ),
             "redelivered": f"{node['redelivered']:,} to Node, {agent.redelivered:,} to Python",
             "sent again": f"{agent.resent:,} by Python, {node['repeated']:,} by Node: same id, stored once",
         }
