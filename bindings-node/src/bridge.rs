@@ -12,7 +12,7 @@ use crate::{
 use napi::{Env, bindgen_prelude::*, threadsafe_function::ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use nats_eventbus::{
-    Completion, Config, Mailbox, Producer, PubAck,
+    Completion, Config, Listener, Mailbox, Producer, PubAck,
     mailbox::{Body, Letter},
     read_reply_body,
 };
@@ -50,16 +50,41 @@ struct Desk {
 impl Office {
     /// How the call known by this token ends.
     pub(crate) fn completion(&self, token: f64) -> Completion {
-        Completion::Host { mailbox: self.mailbox.clone(), token: convert::token(token) }
+        Completion::Host { mailbox: self.mailbox.clone(), token: convert::whole_number(token) }
+    }
+
+    /// Posts each failure under this token, and a letter without one once the core has let go of the listener.
+    pub(crate) fn listener(&self, token: f64) -> Listener {
+        let told = Told { mailbox: self.mailbox.clone(), token: convert::whole_number(token) };
+        Listener::new(move |e| told.post(Body::Done(Err(e))))
     }
 
     pub(crate) fn abandon(&self, token: f64, producer: &Producer) -> bool {
-        let token = convert::token(token);
+        let token = convert::whole_number(token);
         let caught = producer.abandon(&self.mailbox, &[token]) > 0;
         if !caught {
             self.abandoned.lock().insert(token, producer.clone());
         }
         caught
+    }
+}
+
+/// What a core listener holds: with its end JavaScript's ends.
+struct Told {
+    mailbox: Arc<Mailbox>,
+    token: u64,
+}
+
+impl Told {
+    fn post(&self, body: Body) {
+        Completion::Host { mailbox: self.mailbox.clone(), token: self.token }.complete(body);
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        // Not a plain end, which would be told before the failures that came with it.
+        self.post(Body::Host(Box::new(())));
     }
 }
 
@@ -227,7 +252,7 @@ fn other(streams: &mut Vec<Arc<str>>, token: f64, body: Body) -> Other {
             }
             Other { token, acks: Some(acks.into()), errors: Some(errors), ..Other::default() }
         }
-        // The rest is numbers only, or nothing that this binding asks for.
+        // A listener's end; the rest is numbers only, or nothing that this binding asks for.
         _ => Other { token, ..Other::default() },
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     bridge::Office,
     consumer::Consumer,
     convert::{self, Extras, Time},
+    dead_letters::DeadLetters,
     errors::OrRaise,
     producer::Producer,
     responder::Responder,
@@ -72,6 +73,12 @@ impl Bus {
         let config = convert::set(&settings)?;
         let (bus, office) = (self.inner.clone(), self.office.clone());
         convert::promise(env, async move { Ok(Consumer::new(bus.consumer(&topic, config).await?, office)) })
+    }
+
+    /// The dead letters of a topic and a group.
+    #[napi(catch_unwind)]
+    pub fn dead_letters(&self, topic: String, group: String) -> Result<DeadLetters> {
+        self.inner.dead_letters(&topic, &group).map(DeadLetters::new).or_raise()
     }
 
     /// The requests on a topic, shared among the responders of a group.

@@ -55,10 +55,12 @@ impl Consumer {
         Ok(Either::A(pack))
     }
 
-    /// From now on messages are settled by [`finish`](Self::finish). Says how many handlers may run at once.
+    /// From now on messages are settled by [`finish`](Self::finish), and count against the prefetch until then. Says how
+    /// many handlers may run at once.
     #[napi(catch_unwind)]
     pub fn handle(&self) -> u32 {
         self.handled.lock().get_or_insert_default();
+        self.inner.handle();
         u32::try_from(self.inner.concurrency()).unwrap_or(u32::MAX)
     }
 
@@ -79,8 +81,11 @@ impl Consumer {
             _ => Handled::Failed(text.unwrap_or_default()),
         };
         let delivery = self.handled.lock().as_mut().and_then(|h| h.remove(&convert::whole(low, high)));
-        if let Some(d) = delivery {
-            self.inner.finish(&d, how);
+        match delivery {
+            Some(d) => self.inner.finish(&d, how),
+            // Core mode settles nothing, and counts all the same.
+            None if self.inner.stream().is_none() => self.inner.count(&how),
+            None => {}
         }
         Ok(())
     }

@@ -18,9 +18,9 @@ fn config(message: String) -> napi::Error {
     raise(&Error::new(ErrorKind::Config, message))
 }
 
-/// A number JavaScript counts calls by.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates; JavaScript counts from 0
-pub(crate) fn token(n: f64) -> u64 {
+/// A whole number of JavaScript's: what it counts calls by, a sequence.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates; ours are whole and from 0 on
+pub(crate) fn whole_number(n: f64) -> u64 {
     n as u64
 }
 
@@ -77,13 +77,23 @@ pub struct Extras {
     pub headers: Option<Vec<String>>,
     /// How long the stream keeps the message.
     pub ttl: Option<Either<f64, String>>,
+    /// The sequence the stream's last message must have.
+    pub expected_last_sequence: Option<f64>,
+    /// The sequence the topic's last message must have.
+    pub expected_last_subject_sequence: Option<f64>,
 }
 
 pub(crate) fn send_options(extras: Option<Extras>) -> napi::Result<SendOptions> {
-    let Some(Extras { key, id, headers, ttl }) = extras else { return Ok(SendOptions::default()) };
-    let mut pairs = headers.unwrap_or_default().into_iter();
-    let headers = std::iter::from_fn(|| Some((pairs.next()?, pairs.next()?))).collect();
-    Ok(SendOptions { key, id, headers, ttl: ttl.map(|t| time(&t, "ttl")).transpose()? })
+    let Some(given) = extras else { return Ok(SendOptions::default()) };
+    let mut pairs = given.headers.unwrap_or_default().into_iter();
+    Ok(SendOptions {
+        key: given.key,
+        id: given.id,
+        headers: std::iter::from_fn(|| Some((pairs.next()?, pairs.next()?))).collect(),
+        ttl: given.ttl.map(|t| time(&t, "ttl")).transpose()?,
+        expected_last_sequence: given.expected_last_sequence.map(whole_number),
+        expected_last_subject_sequence: given.expected_last_subject_sequence.map(whole_number),
+    })
 }
 
 /// A core future as a promise. It runs on the core's runtime; a panic in it is a rejection.

@@ -7,6 +7,7 @@ use crate::{
 };
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
+use nats_eventbus::Listener;
 use std::sync::Arc;
 
 /// Sends to one topic.
@@ -31,7 +32,19 @@ impl Producer {
         self.inner.start_send(body, options, self.office.completion(token)).or_raise()
     }
 
-    /// Enqueues a message; its failure shows at the next flush.
+    /// From now on failures that nobody waits for come under the token, until a letter without one.
+    #[napi(catch_unwind)]
+    pub fn listen(&self, token: f64) {
+        self.inner.on_error(self.office.listener(token));
+    }
+
+    /// Ends that.
+    #[napi(catch_unwind)]
+    pub fn unlisten(&self) {
+        self.inner.on_error(Listener::new(|_| ()));
+    }
+
+    /// Enqueues a message; its failure goes to the listener, or shows at the next flush.
     #[napi(catch_unwind)]
     pub fn send_now(&self, body: &[u8], extras: Option<Extras>) -> Result<()> {
         self.inner.send_nowait(body, convert::send_options(extras)?).or_raise()
@@ -51,8 +64,8 @@ impl Producer {
         self.inner.start_send_many(each, &options, self.office.completion(token)).or_raise()
     }
 
-    /// Nobody waits for this send any more: a failure of it is for the next flush. False when its result may be on its
-    /// way already, and is counted when it arrives.
+    /// Nobody waits for this send any more: a failure of it is for the listener, or the next flush. False when its
+    /// result may be on its way already, and is counted when it arrives.
     #[napi(catch_unwind)]
     pub fn abandon(&self, token: f64) -> bool {
         self.office.abandon(token, &self.inner)

@@ -35,6 +35,8 @@ export declare class Bus {
   producer(topic: string, settings: string): Producer
   /** A consumer of a topic for a group. */
   consumer(topic: string, settings: string): Promise<Consumer>
+  /** The dead letters of a topic and a group. */
+  deadLetters(topic: string, group: string): DeadLetters
   /** The requests on a topic, shared among the responders of a group. */
   respond(topic: string, group: string): Promise<Responder>
   /** Starts a request; its reply comes under the token. */
@@ -55,7 +57,10 @@ export declare class Consumer {
   get stream(): string | null
   /** What is buffered, up to `max` messages; true when there is nothing now, false once the consumer was closed. */
   takePacked(max: number): Pack | boolean
-  /** From now on messages are settled by [`finish`](Self::finish). Says how many handlers may run at once. */
+  /**
+   * From now on messages are settled by [`finish`](Self::finish), and count against the prefetch until then. Says how
+   * many handlers may run at once.
+   */
   handle(): number
   /** Settles by how the handler ended: "done", "failed" or "rejected" with a text, or "retry" after a delay. */
   finish(low: number, high: number, how: 'done' | 'failed' | 'rejected' | 'retry', text?: string | undefined | null, delay?: Time | undefined | null): void
@@ -77,17 +82,41 @@ export declare class Consumer {
   close(): Promise<void>
 }
 
+/** A message that could not be handled. */
+export declare class DeadLetter {
+  /** What it holds. */
+  parts(): DeadLetterParts
+  /** Sends it to its group again; then it is removed. */
+  replay(): Promise<void>
+  /** Removes it. False when it was removed already. */
+  discard(): Promise<boolean>
+}
+
+/** The dead letters of a topic and a group. */
+export declare class DeadLetters {
+  /** The first letter behind a position, or null. */
+  nextAfter(position: number): Promise<DeadLetter | null>
+  /** Replays all there are now; how many. */
+  replay(): Promise<number>
+  /** Removes all there are now; how many. */
+  discard(): Promise<number>
+}
+
 /** Sends to one topic. */
 export declare class Producer {
   /** Starts a send. True when its outcome comes under the token, false when it is done (core mode). */
   send(token: number, body: Uint8Array, extras?: Extras | undefined | null): boolean
-  /** Enqueues a message; its failure shows at the next flush. */
+  /** From now on failures that nobody waits for come under the token, until a letter without one. */
+  listen(token: number): void
+  /** Ends that. */
+  unlisten(): void
+  /** Enqueues a message; its failure goes to the listener, or shows at the next flush. */
   sendNow(body: Uint8Array, extras?: Extras | undefined | null): void
   /** Starts many sends: bodies one after the other, and where each ends. */
   sendMany(token: number, bodies: Uint8Array, ends: Uint32Array, extras?: Extras | undefined | null): void
   /**
-   * Nobody waits for this send any more: a failure of it is for the next flush. False when its result may be on its
-   * way already, and is counted when it arrives.
+   * Nobody waits for this send any more: a failure of it is for the listener, or the next flush. False when its
+   * result may be on its way already, and is counted when it arrives.
    */
   abandon(token: number): boolean
   /** Starts a flush. */
@@ -126,6 +155,36 @@ export interface BridgeCounts {
   wakes: number
 }
 
+/** What a dead letter holds. */
+export interface DeadLetterParts {
+  /** Its sequence among the dead letters. */
+  position: number
+  /** The topic it was sent to. */
+  topic: string
+  /** The stream it is from. */
+  stream: string
+  /** Its sequence there. */
+  sequence: number
+  /** The group that could not handle it. */
+  group: string
+  /** What the last attempt failed with. */
+  reason: string
+  /** Attempts made. */
+  attempts: number
+  /** When it became a dead letter: Unix time in milliseconds. */
+  time: number
+  /** The key it was sent with. */
+  key?: string
+  /** The id it was sent with. */
+  id?: string
+  /** Name, value, name, value. */
+  headers: Array<string>
+  /** Its body. */
+  body: Buffer
+  /** The size of a body that was not kept. */
+  truncated?: number
+}
+
 /** Every kind of error, parents before children. */
 export declare function errorKinds(): Array<KindOfError>
 
@@ -139,6 +198,10 @@ export interface Extras {
   headers?: Array<string>
   /** How long the stream keeps the message. */
   ttl?: number | string
+  /** The sequence the stream's last message must have. */
+  expectedLastSequence?: number
+  /** The sequence the topic's last message must have. */
+  expectedLastSubjectSequence?: number
 }
 
 /** A kind of error: its class, that class's parent, its code. */

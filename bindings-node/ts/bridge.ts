@@ -1,5 +1,6 @@
 /** How results come back: one table of who waits, one drain per wake-up. */
 import { ClosedError, type EventBusError, fromJson } from "./errors";
+import { tell } from "./listeners";
 import { PubAck } from "./message";
 import { type Addon, addon } from "./native";
 
@@ -23,6 +24,8 @@ export type Sent = PubAck | EventBusError | null;
 export class Bridge {
   readonly native: Addon.Bridge;
   private readonly waiting = new Map<number, Waiter>();
+  /** Told of failures by token, any number of times, until a letter without one. */
+  private readonly listeners = new Map<number, (e: EventBusError) => void>();
   private readonly triples = new Float64Array(BATCH * TRIPLE);
   private readonly streams: string[] = [];
   private last = 0;
@@ -37,6 +40,13 @@ export class Bridge {
   token(): number {
     this.last += 1;
     return this.last;
+  }
+
+  /** The token under which the core tells this listener of failures. */
+  listen(listener: (e: EventBusError) => void): number {
+    const token = this.token();
+    this.listeners.set(token, listener);
+    return token;
   }
 
   /**
@@ -91,10 +101,16 @@ export class Bridge {
 
   private complete(other: Addon.Other): void {
     const waiter = this.take(other.token);
-    if (!waiter) return;
-    if (other.error !== undefined) waiter.reject(fromJson(other.error));
+    if (!waiter) this.tell(other);
+    else if (other.error !== undefined) waiter.reject(fromJson(other.error));
     else if (other.acks) waiter.resolve(this.many(other.acks, other.errors ?? []));
     else waiter.resolve(other.reply);
+  }
+
+  private tell({ token, error }: Addon.Other): void {
+    const listener = this.listeners.get(token);
+    if (error === undefined) this.listeners.delete(token);
+    else if (listener) tell("onError of a producer", () => listener(fromJson(error)));
   }
 
   private many(acks: Float64Array, errors: string[]): Sent[] {
@@ -125,6 +141,7 @@ export class Bridge {
       this.waiting.delete(token);
       waiter.reject(new ClosedError("the bus is closed"));
     }
+    this.listeners.clear();
   }
 }
 

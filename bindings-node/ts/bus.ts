@@ -2,7 +2,8 @@
 import { inspect } from "node:util";
 import type { Bridge } from "./bridge";
 import { Consumer, type ConsumerOptions } from "./consumer";
-import { type Body, bytes, camel, extras, type Headers, settings, type Time, time } from "./convert";
+import { type Body, bytes, camel, extras, type Headers, optionalText, settings, type Time, time } from "./convert";
+import { DeadLetters } from "./dead_letters";
 import { ConfigError, guard, guardAsync } from "./errors";
 import type { Handler, HandlerOptions } from "./handlers";
 import { Message } from "./message";
@@ -96,11 +97,11 @@ export class Bus {
    * @throws {@link InvalidTopic}, {@link ConfigError}, {@link ClosedError}.
    */
   producer(topic: string, options?: ProducerOptions): Producer {
-    return new Producer(
-      guard(() => this.native.producer(topic, settings(options))),
-      this.bridge,
-      topic,
-    );
+    const onError = options?.onError ?? undefined;
+    if (onError !== undefined && typeof onError !== "function") throw new ConfigError("onError: give a function");
+    const rest = onError ? { ...options, onError: undefined } : options;
+    const native = guard(() => this.native.producer(topic, settings(rest)));
+    return new Producer(native, this.bridge, topic, onError);
   }
 
   /**
@@ -118,6 +119,16 @@ export class Bus {
     const consumer = new Consumer(native, home, topic, options);
     this.parts.add(consumer);
     return consumer;
+  }
+
+  /**
+   * The dead letters of a topic and a group; nothing is asked of the server yet.
+   * @throws {@link ConfigError} without JetStream; {@link InvalidTopic}, {@link ClosedError}.
+   */
+  deadLetters(topic: string, options: { group: string }): DeadLetters {
+    const group = optionalText("group", options?.group) ?? "";
+    const native = guard(() => this.native.deadLetters(topic, group));
+    return new DeadLetters(native, topic, group);
   }
 
   private keep(run: Promise<void>): void {

@@ -23,12 +23,39 @@ export interface ConsumerOptions {
   pendingLimit?: number;
   /** For `run`: messages handled at once. Default 1. */
   concurrency?: number;
-  /** For `run`: attempts before a message becomes a dead letter. Default 3. */
+  /**
+   * What is kept in order, retries included. `"key"`: of each key one message at a time, within this consumer; two
+   * processes of a group can still hold one message of a key each. `"stream"`: the whole group, all its processes, one
+   * message at a time (the durable's max ack pending is 1). Default: nothing, beyond what a `concurrency` of 1 does
+   * until the first retry.
+   */
+  order?: "key" | "stream";
+  /** For `run`: attempts before a message becomes a dead letter. Default 3, or the durable's own limit if that is lower. */
   maxDeliver?: number;
   /** For `run`: the wait before a failed message is delivered again. Default 1 s, doubling up to 60 s. */
   backoff?: Backoff;
   /** For `run`: whether what cannot be handled is kept in `<STREAM>_DLQ`; else it is terminated. Default true. */
   deadLetter?: boolean;
+  /**
+   * The durable's ack wait: how long the server waits before it delivers an unsettled message again, in milliseconds or
+   * as text; at least 100 ms. Default: what the durable has, 30 s in a new one.
+   */
+  ackWait?: Time;
+  /**
+   * The durable's max ack pending: unsettled messages of all workers together. Default: what the durable has, 65536 in
+   * a new one.
+   */
+  maxAckPending?: number;
+  /**
+   * Where a new durable begins: with all that the stream has, with what is stored from now on, with the last message,
+   * or with the last one of each topic. Default `"all"`.
+   */
+  deliver?: "all" | "new" | "last" | "last_per_subject";
+  /**
+   * Whether an existing durable with other settings than those given is updated. Default false: then it is a
+   * {@link ConflictError} that names each.
+   */
+  update?: boolean;
 }
 
 /** Acks handed to the core in one call at most. */

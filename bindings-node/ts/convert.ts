@@ -1,4 +1,5 @@
 /** JavaScript values on their way to the addon: bodies, headers, settings. */
+import { inspect } from "node:util";
 import { ConfigError, InvalidHeader } from "./errors";
 import { encode } from "./json";
 import type { Addon } from "./native";
@@ -24,7 +25,14 @@ export interface SendOptions {
   headers?: Headers;
   /** How long the stream keeps the message, in milliseconds or as text; at least a second. */
   ttl?: Time;
-  /** Stops the wait, not the message: its failure shows at the next `flush`. */
+  /**
+   * The sequence the stream's last message must have, 0 for an empty stream; else the message is refused as
+   * `WrongSequence`.
+   */
+  expectedLastSequence?: number;
+  /** The same for the last message of the topic. */
+  expectedLastSubjectSequence?: number;
+  /** Stops the wait, not the message: its failure goes to the producer's `onError`, or shows at the next `flush`. */
   signal?: AbortSignal;
 }
 
@@ -63,7 +71,8 @@ export function headerList(headers: Headers | undefined): string[] | undefined {
   return out;
 }
 
-function optionalText(name: string, value: unknown): string | undefined {
+/** @internal */
+export function optionalText(name: string, value: unknown): string | undefined {
   if (value === undefined || value === null) return undefined;
   if (typeof value !== "string") throw new ConfigError(`${name}: a ${typeof value} is given where a string is needed`);
   return value;
@@ -78,6 +87,12 @@ export function time(name: string, value: unknown): Time | undefined {
   return value;
 }
 
+function sequence(name: string, value: unknown): number | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
+  throw new ConfigError(`${name} is ${inspect(value)}: give a sequence, a whole number from 0 to 2^53 - 1`);
+}
+
 /** @internal */
 export function extras(options: SendOptions | undefined): Addon.Extras | undefined {
   if (options === undefined || options === null) return undefined;
@@ -87,6 +102,8 @@ export function extras(options: SendOptions | undefined): Addon.Extras | undefin
     id: optionalText("id", options.id),
     headers: headerList(options.headers),
     ttl: time("ttl", options.ttl),
+    expectedLastSequence: sequence("expectedLastSequence", options.expectedLastSequence),
+    expectedLastSubjectSequence: sequence("expectedLastSubjectSequence", options.expectedLastSubjectSequence),
   };
 }
 

@@ -11,6 +11,8 @@ export interface ErrorFields {
   group?: string | null;
   /** The server's (or responder's) own text. */
   server?: string | null;
+  /** The id of the message concerned. */
+  id?: string | null;
   /** The single failures behind a flush's error. */
   failures?: readonly EventBusError[];
   /** What lies behind it. */
@@ -31,6 +33,8 @@ export class EventBusError extends Error {
   declare readonly group?: string;
   /** The server's (or responder's) own text. */
   declare readonly server?: string;
+  /** The id of the message that was not acked, given or generated: to look for it, or to send it again. */
+  declare readonly id?: string;
   /** The single failures behind a flush's error; at most 100. */
   declare readonly failures?: readonly EventBusError[];
 
@@ -39,7 +43,7 @@ export class EventBusError extends Error {
     const kind = kindOf(new.target);
     this.name = kind?.class ?? "EventBusError";
     const own: Record<string, unknown> = { code: kind?.code ?? "internal", retryable: kind?.retryable ?? false };
-    for (const name of ["topic", "stream", "group", "server"] as const) {
+    for (const name of ["topic", "stream", "group", "server", "id"] as const) {
       if (fields[name] != null) own[name] = fields[name];
     }
     if (fields.failures?.length) own.failures = fields.failures;

@@ -2,6 +2,7 @@
 import type { Consumer } from "./consumer";
 import type { Time } from "./convert";
 import { ConfigError, Reject, RetryAfter } from "./errors";
+import { tell, warn, why } from "./listeners";
 import type { Message } from "./message";
 
 /** What a handler is told besides the message. */
@@ -17,13 +18,8 @@ export type Handler = (m: Message, context: HandlerContext) => unknown;
 export interface HandlerOptions {
   /** Ends the run as closing the consumer does. */
   signal?: AbortSignal;
-  /** Told of what handlers throw, besides `RetryAfter`. Default: a process warning. */
+  /** Told of what handlers throw, besides `RetryAfter`; it is counted in `handlerErrors`, too. Default: a process warning. */
   onError?: (e: unknown, m: Message) => void;
-}
-
-function warn(e: unknown, m: Message): void {
-  const why = e instanceof Error ? (e.stack ?? e.message) : String(e);
-  process.emitWarning(`the handler of ${m.topic} failed: ${why}`, "EventBusWarning");
 }
 
 /** So many at once; the others wait. */
@@ -68,30 +64,27 @@ export class Slots {
 export type Finish = (m: Message, how: "done" | "failed" | "rejected" | "retry", text?: string, delay?: Time) => void;
 
 function text(e: unknown): string {
-  return e instanceof Error ? `${e.name}: ${e.message}` : String(e);
+  return e instanceof Error ? `${e.name}: ${e.message}` : why(e);
 }
 
-async function one(
-  m: Message,
-  handler: Handler,
-  signal: AbortSignal,
-  onError: typeof warn,
-  finish: Finish,
-): Promise<void> {
+type OnError = NonNullable<HandlerOptions["onError"]>;
+
+async function one(m: Message, handler: Handler, signal: AbortSignal, onError: OnError, finish: Finish): Promise<void> {
   try {
     await handler(m, { signal });
     finish(m, "done");
   } catch (e) {
+    let failure = e;
     try {
       if (e instanceof RetryAfter) return finish(m, "retry", undefined, e.delay);
-      if (e instanceof Reject) finish(m, "rejected", e.reason ?? "rejected");
+      if (e instanceof Reject) finish(m, "rejected", String(e.reason ?? "rejected"));
       else finish(m, "failed", text(e));
-      onError(e, m);
     } catch (second) {
-      // A delay that is none, or a listener that fails: the message has its end all the same.
+      // A delay that is none: the message has its end all the same.
+      failure = second;
       finish(m, "failed", text(second));
-      warn(second, m);
     }
+    tell("onError of a handler", () => onError(failure, m));
   }
 }
 
@@ -107,7 +100,7 @@ export async function handle(
   if (typeof handler !== "function") throw new ConfigError("handler: give a function");
   const slots = new Slots(concurrency);
   const cancel = new AbortController();
-  const { signal, onError = warn } = options;
+  const { signal, onError = (e: unknown, m: Message) => warn(`the handler of ${m.topic}`, e) } = options;
   const stop = () => void consumer.close().catch(() => {});
   signal?.addEventListener("abort", stop, { once: true });
   if (signal?.aborted) stop();

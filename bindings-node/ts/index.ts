@@ -8,6 +8,7 @@ export { Bus, type Metrics, type OnOptions, type ServerInfo, type State } from "
 export { type Backoff, type ConnectOptions, connect, type Tls } from "./connect";
 export { Consumer, type ConsumerOptions } from "./consumer";
 export type { Body, Headers, SendOptions, Time } from "./convert";
+export { DeadLetter, DeadLetters } from "./dead_letters";
 export {
   AuthError,
   Backpressure,

@@ -54,6 +54,23 @@ interface Head {
   headers: Record<string, string>;
 }
 
+/** @internal A body as text. */
+export function text(body: Buffer, topic: string): string {
+  if (!isUtf8(body)) throw new DecodeError("the body is not UTF-8", { topic });
+  return body.toString("utf8");
+}
+
+/** @internal A body decoded as JSON. */
+export function json(body: Buffer, topic: string): unknown {
+  const written = text(body, topic);
+  try {
+    return decode(written);
+  } catch (e) {
+    const why = e instanceof Error ? e.message : String(e);
+    throw new DecodeError(`the body is not JSON: ${why}`, { topic, cause: e });
+  }
+}
+
 /** A message received. Its parts are read from the batch it came in when they are asked for. */
 export class Message {
   private settled = false;
@@ -132,8 +149,7 @@ export class Message {
    * @throws {@link DecodeError} when it is not UTF-8.
    */
   text(): string {
-    if (!isUtf8(this.body)) throw new DecodeError("the body is not UTF-8", { topic: this.topic });
-    return this.body.toString("utf8");
+    return text(this.body, this.topic);
   }
 
   /**
@@ -142,13 +158,7 @@ export class Message {
    */
   // biome-ignore lint/suspicious/noExplicitAny: as JSON.parse
   json<T = any>(): T {
-    try {
-      return decode(this.text()) as T;
-    } catch (e) {
-      if (e instanceof DecodeError) throw e;
-      const why = e instanceof Error ? e.message : String(e);
-      throw new DecodeError(`the body is not JSON: ${why}`, { topic: this.topic, cause: e });
-    }
+    return json(this.body, this.topic) as T;
   }
 
   /** Whoever settles it, once; undefined when that was done already or there is nothing to settle. */

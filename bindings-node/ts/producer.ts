@@ -2,7 +2,7 @@
 import { inspect } from "node:util";
 import type { Bridge, Sent } from "./bridge";
 import { type Body, bytes, extras, type SendOptions, type Time } from "./convert";
-import { ConfigError, guard, typed } from "./errors";
+import { ConfigError, type EventBusError, guard, typed } from "./errors";
 import type { PubAck } from "./message";
 import type { Addon } from "./native";
 
@@ -18,10 +18,15 @@ export interface ProducerOptions {
   dedupe?: boolean;
   /** Whether a missing stream is declared. Default: the connection's setting. */
   declare?: boolean;
+  /**
+   * Told of every failure that nobody waits for, of `sendNow` and of aborted waits, which `flush` then does not throw;
+   * its `id` names the message. Kept until the producer is closed and its sends are settled. Default: none.
+   */
+  onError?: (e: EventBusError) => void;
 }
 
-/** What may go with many bodies: as with one, without an id. */
-export type SendManyOptions = Omit<SendOptions, "id">;
+/** What may go with many bodies: as with one, without what only one message can have. */
+export type SendManyOptions = Omit<SendOptions, "id" | "expectedLastSequence" | "expectedLastSubjectSequence">;
 
 const TOO_MUCH = 2 ** 32 - 1;
 
@@ -36,7 +41,10 @@ export class Producer {
     private readonly bridge: Bridge,
     /** The topic it sends to. */
     readonly topic: string,
-  ) {}
+    private readonly onError: ProducerOptions["onError"],
+  ) {
+    if (onError) native.listen(bridge.listen(onError));
+  }
 
   private outcome<T>(token: number, signal: AbortSignal | undefined): Promise<T> {
     const abandoned = () => {
@@ -71,7 +79,7 @@ export class Producer {
   }
 
   /**
-   * Enqueues one message and returns at once; a failure shows at the next {@link flush}.
+   * Enqueues one message and returns at once; a failure goes to `onError`, or shows at the next {@link flush}.
    * @throws {@link Backpressure} when `maxInFlight` sends are unsettled; {@link TooLarge} and the like at once.
    */
   sendNow(body: Body, options?: Omit<SendOptions, "signal">): void {
@@ -111,7 +119,8 @@ export class Producer {
   /**
    * Resolves when every send before it is settled; in core mode, when the server has processed them.
    * @param options.signal Stops the wait.
-   * @throws What failed since the last flush and was reported to nobody; several as `failures` of one error.
+   * @throws What failed since the last flush and was reported to nobody, without `onError`; several as `failures` of
+   * one error.
    */
   async flush(options?: { signal?: AbortSignal }): Promise<void> {
     options?.signal?.throwIfAborted();
@@ -126,6 +135,9 @@ export class Producer {
   /** Refuses further sends; those under way go on to their outcome. */
   close(): void {
     this.native.close();
+    const over = () => this.native.unlisten();
+    // The listener hears of the last outcome; then nothing of it is kept.
+    if (this.onError) void this.flush().then(over, over);
   }
 
   [inspect.custom](): string {

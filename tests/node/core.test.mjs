@@ -124,6 +124,55 @@ test("handlers: ack, retry, reject, retry after", async () => {
   assert.deepEqual([errors.sort(), most], [["no use", "oops"], 2]);
 });
 
+test("core mode: a handler's error is counted, logged and passed to onError; settling is a no-op", async (t) => {
+  const other = await connect(server.url);
+  t.after(() => other.close());
+  const c = await other.consumer("h.core", { group: "g" });
+  const told = [];
+  const seen = [];
+  const handler = (m) => {
+    seen.push(m.ack());
+    if (m.text() === "raise") throw new TypeError("oops");
+    if (m.text() === "reject") throw new Reject("no use");
+    if (m.text() === "null") throw null;
+  };
+  const onError = (e, m) => {
+    told.push(`${m.text()}: ${e?.message}`);
+    throw new Error("a listener that fails");
+  };
+  const warnings = [];
+  const warned = (w) => warnings.push(w.message);
+  process.on("warning", warned);
+  t.after(() => process.off("warning", warned));
+  const run = c.run(handler, { onError });
+  await other.producer("h.core").sendMany(["fine", "raise", "reject", "null", "fine"]);
+  await eventually(() => seen.length === 5);
+  await c.close();
+  await run;
+  assert.deepEqual(seen, Array(5).fill(false));
+  assert.deepEqual(told, ["raise: oops", "reject: no use", "null: undefined"]);
+  assert.equal(other.metrics().handlerErrors, 3, "once each, though the listener failed");
+  await eventually(
+    () => warnings.filter((w) => /onError of a handler failed.*a listener that fails/.test(w)).length === 3,
+  );
+});
+
+test("core mode: without onError a handler's error is a process warning", async (t) => {
+  const c = await bus.consumer("h.warned", { group: "g" });
+  t.after(() => c.close());
+  const warning = once(process, "warning");
+  const before = bus.metrics().handlerErrors;
+  const run = c.run(async () => {
+    throw new Error("oops");
+  });
+  bus.producer("h.warned").sendNow("x");
+  const [w] = await warning;
+  assert.match(w.message, /the handler of h.warned failed: Error: oops/);
+  assert.equal(bus.metrics().handlerErrors, before + 1);
+  await c.close();
+  await run;
+});
+
 test("errors are the core's classes and codes", () => {
   const { addon } = require("../../bindings-node/dist/native.js");
   for (const kind of addon.errorKinds()) {

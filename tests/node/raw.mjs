@@ -20,3 +20,8 @@ export function request(port, subject, body) {
     );
   });
 }
+
+/** The answer of a JetStream API call. */
+export async function api(port, call, body) {
+  return JSON.parse(await request(port, `$JS.API.${call}`, body === undefined ? "" : JSON.stringify(body)));
+}
