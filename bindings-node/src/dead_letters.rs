@@ -25,6 +25,12 @@ impl DeadLetters {
             Ok(found.map(|letter| DeadLetter { letter, of }))
         })
     }
+    /// The last position there is now.
+    #[napi(catch_unwind, ts_return_type = "Promise<number>")]
+    pub fn last<'env>(&self, env: &'env Env) -> Result<Object<'env>> {
+        let letters = self.0.clone();
+        convert::promise(env, async move { Ok(letters.last().await? as f64) })
+    }
     /// Replays all there are now; how many.
     #[napi(catch_unwind, ts_return_type = "Promise<number>")]
     pub fn replay<'env>(&self, env: &'env Env) -> Result<Object<'env>> {

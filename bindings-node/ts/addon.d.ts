@@ -96,6 +96,8 @@ export declare class DeadLetter {
 export declare class DeadLetters {
   /** The first letter behind a position, or null. */
   nextAfter(position: number): Promise<DeadLetter | null>
+  /** The last position there is now. */
+  last(): Promise<number>
   /** Replays all there are now; how many. */
   replay(): Promise<number>
   /** Removes all there are now; how many. */

@@ -238,7 +238,8 @@ export class Consumer implements AsyncIterable<Message> {
 
   private async leave(): Promise<void> {
     this.acks.flush();
-    const left = this.source.surrender();
+    // In core mode nobody else can have what is here: it is handed out to the last.
+    const left = this.stream === undefined ? new Uint32Array() : this.source.surrender();
     try {
       await guardAsync(() => this.native.close());
     } finally {

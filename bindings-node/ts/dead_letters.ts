@@ -121,15 +121,16 @@ export class DeadLetters implements AsyncIterable<DeadLetter> {
     readonly group: string,
   ) {}
 
-  /** What becomes a dead letter during the iteration is part of it. */
+  /** What is replayed and fails again is another letter: not of this iteration. */
   async *[Symbol.asyncIterator](): AsyncGenerator<DeadLetter, undefined> {
-    let position = 0;
-    for (;;) {
-      const found = await guardAsync(() => this.native.nextAfter(position));
-      if (found === null) return undefined;
+    const last = await guardAsync(() => this.native.last());
+    for (let position = 0; position < last; ) {
+      const after = position;
+      const found = await guardAsync(() => this.native.nextAfter(after));
+      if (found === null) return;
       const letter = new DeadLetter(found);
       position = letter.position;
-      yield letter;
+      if (position <= last) yield letter;
     }
   }
 

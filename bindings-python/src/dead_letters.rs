@@ -31,6 +31,11 @@ impl DeadLetters {
     fn group(&self) -> &str {
         self.inner.group()
     }
+    /// The last position there is now.
+    fn last<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let letters = self.inner.clone();
+        self.bridges.current(py)?.call(py, async move { letters.last().await }, number)
+    }
     /// The first letter behind a position, or None.
     fn next_after<'py>(&self, py: Python<'py>, position: u64) -> PyResult<Bound<'py, PyAny>> {
         let (letters, bridges) = (self.inner.clone(), self.bridges.clone());

@@ -173,9 +173,7 @@ impl DeadLetters {
         check_subscribe(topic)?;
         check_group(group)?;
         if !shared.config.jetstream {
-            return Err(
-                Error::config("dead letters need JetStream: connect with jetstream=True").topic(topic)
-            );
+            return Err(Error::config("dead letters need JetStream: connect with jetstream on").topic(topic));
         }
         Ok(Self {
             shared: shared.clone(),
@@ -207,6 +205,16 @@ impl DeadLetters {
             Ok(found.iter().find(covering).map_or_else(|| stream_name(&self.topic), |s| s.name.clone()))
         };
         self.stream.get_or_try_init(|| find).await.map(String::as_str)
+    }
+
+    /// The last position there is now: where a listing ends that replays what it lists, for what fails again becomes
+    /// another letter.
+    pub async fn last(&self) -> Result<u64> {
+        match self.shared.stream(&letters_stream(self.stream().await?)).await {
+            Ok(info) => Ok(info.last_sequence),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(0),
+            Err(e) => Err(self.named(e)),
+        }
     }
 
     /// The first letter behind a position (0: the first of all); none when there is no more.
@@ -308,11 +316,7 @@ impl DeadLetters {
 
     /// What becomes a dead letter meanwhile is left for the next time: a replay that fails would never end.
     async fn each(&self, act: Act) -> Result<u64> {
-        let last = match self.shared.stream(&letters_stream(self.stream().await?)).await {
-            Ok(info) => info.last_sequence,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(0),
-            Err(e) => return Err(self.named(e)),
-        };
+        let last = self.last().await?;
         let (mut at, mut done) = (0, 0);
         while let Some(letter) = self.next_after(at).await?
             && letter.position <= last

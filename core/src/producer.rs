@@ -160,6 +160,10 @@ impl Producer {
                 "one id cannot serve many messages: leave it out",
             ));
         }
+        if options.expected_last_sequence.or(options.expected_last_subject_sequence).is_some() {
+            let text = "one expected sequence cannot hold for many messages: send them one by one";
+            return Err(Error::new(ErrorKind::InvalidHeader, text));
+        }
         if bodies.len() == 0 {
             done.complete(Body::Many(Vec::new()));
             return Ok(());

@@ -57,6 +57,25 @@ async def test_listed_replayed_discarded(bus: eb.Bus, topic: str) -> None:
         assert (await dlq.replay(), await dlq.discard()) == (0, 0)
 
 
+async def test_a_listing_that_replays_ends(bus: eb.Bus, topic: str) -> None:
+    """Consuming: what is replayed while it is listed, and fails again, is a letter of the next listing."""
+
+    async def handle(_: eb.Message) -> None:
+        raise eb.Reject("cannot")
+
+    await bus.producer(topic).send_many(["1", "2"])
+    async with bus.consumer(topic, group="g") as c:
+        running = asyncio.create_task(c.run(handle, on_error=ignore))
+        await until(lambda: bus.metrics()["dead_letters"] == 2)
+        listed = 0
+        async for letter in bus.dead_letters(topic, group="g"):
+            listed += 1
+            await letter.replay()
+            await until(lambda: bus.metrics()["dead_letters"] == 2 + listed)
+    await running
+    assert listed == 2
+
+
 async def test_dead_letters_need_jetstream(core_bus: eb.Bus) -> None:
     """Errors: Config names what to set."""
     with pytest.raises(eb.ConfigError, match="JetStream"):

@@ -31,10 +31,12 @@ class DeadLetters:
         return self._native.group
 
     async def __aiter__(self) -> AsyncIterator[_native.DeadLetter]:
-        position = 0
-        while (letter := await self._native.next_after(position)) is not None:
-            yield letter
+        # What is replayed and fails again is another letter: not of this listing.
+        position, last = 0, await self._native.last()
+        while position < last and (letter := await self._native.next_after(position)):
             position = letter.position
+            if position <= last:
+                yield letter
 
     async def replay(self) -> int:
         """Sends all letters there are now to their group again; how many. The first that fails ends it.

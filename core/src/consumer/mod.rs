@@ -120,7 +120,7 @@ impl Consumer {
         crate::topic::check_subscribe(topic)?;
         config.check()?;
         if config.order == Some(Order::Stream) {
-            let text = "order \"stream\" needs JetStream: connect with jetstream=True, or use order \"key\"";
+            let text = "order \"stream\" needs JetStream: connect with jetstream on, or use order \"key\"";
             return Err(Error::config(text).topic(topic));
         }
         let limit = config.prefetch;
