@@ -130,7 +130,7 @@ impl Bus {
         headers: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (body, options) =
-            (convert::body(body)?, convert::send_options(None, None, headers, None, None, None)?);
+            (convert::body(body)?, convert::Extras { headers, ..convert::Extras::default() }.options()?);
         let timeout = convert::time(timeout, "timeout")?;
         let bridge = self.bridges.current(py)?;
         let (future, token, started) = bridge

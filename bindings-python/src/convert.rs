@@ -81,29 +81,45 @@ pub(crate) fn time(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Duration> {
     nats_eventbus::duration::from_number(seconds, Unit::Seconds).map_err(wrong)
 }
 
-pub(crate) fn send_options(
-    key: Option<String>,
-    id: Option<String>,
-    headers: Option<&Bound<'_, PyDict>>,
-    ttl: Option<&Bound<'_, PyAny>>,
-    expected_last_sequence: Option<u64>,
-    expected_last_subject_sequence: Option<u64>,
-) -> PyResult<SendOptions> {
-    let mut all = Vec::new();
-    for (name, value) in headers.into_iter().flat_map(pyo3::types::PyDictMethods::iter) {
-        let text = |v: &Bound<'_, PyAny>| {
-            v.extract::<String>().map_err(|_| PyTypeError::new_err("headers are a dict of str to str"))
-        };
-        all.push((text(&name)?, text(&value)?));
+/// What may go with a body, as it was given.
+#[derive(Default)]
+pub(crate) struct Extras<'a, 'py> {
+    pub(crate) key: Option<String>,
+    pub(crate) id: Option<String>,
+    pub(crate) headers: Option<&'a Bound<'py, PyDict>>,
+    pub(crate) ttl: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) last: Option<u64>,
+    pub(crate) of_topic: Option<u64>,
+}
+
+impl Extras<'_, '_> {
+    /// Whether nothing goes with the body.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.key.is_none()
+            && self.id.is_none()
+            && self.headers.is_none()
+            && self.ttl.is_none()
+            && self.last.is_none()
+            && self.of_topic.is_none()
     }
-    Ok(SendOptions {
-        key,
-        id,
-        headers: all,
-        ttl: ttl.map(|t| time(t, "ttl")).transpose()?,
-        expected_last_sequence,
-        expected_last_subject_sequence,
-    })
+
+    pub(crate) fn options(self) -> PyResult<SendOptions> {
+        let mut headers = Vec::new();
+        for (name, value) in self.headers.into_iter().flat_map(pyo3::types::PyDictMethods::iter) {
+            let text = |v: &Bound<'_, PyAny>| {
+                v.extract::<String>().map_err(|_| PyTypeError::new_err("headers are a dict of str to str"))
+            };
+            headers.push((text(&name)?, text(&value)?));
+        }
+        Ok(SendOptions {
+            key: self.key,
+            id: self.id,
+            headers,
+            ttl: self.ttl.map(|t| time(t, "ttl")).transpose()?,
+            expected_last_sequence: self.last,
+            expected_last_subject_sequence: self.of_topic,
+        })
+    }
 }
 
 /// Keyword arguments as the core's settings, unknown names refused there.

@@ -3,7 +3,7 @@
 use crate::{
     awaitable::{Ready, Waiting},
     bridge::Bridges,
-    convert::{body, send_options},
+    convert::{Extras, body},
     errors::OrRaise,
 };
 use pyo3::{prelude::*, types::PyDict};
@@ -39,8 +39,11 @@ impl Producer {
         expected_last_subject_sequence: Option<u64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (last, of_topic) = (expected_last_sequence, expected_last_subject_sequence);
-        let (body, options) =
-            (crate::convert::body(body)?, send_options(key, id, headers, ttl, last, of_topic)?);
+        let (body, extras) = (crate::convert::body(body)?, Extras { key, id, headers, ttl, last, of_topic });
+        if extras.is_empty() && self.inner.try_send_plain(body.as_ref()) {
+            return Ready::none(py);
+        }
+        let options = extras.options()?;
         let bridge = self.bridges.current(py)?;
         if self.inner.try_send_core(body.as_ref(), &options).or_raise(py)? {
             return Ready::none(py);
@@ -75,8 +78,11 @@ impl Producer {
         expected_last_subject_sequence: Option<u64>,
     ) -> PyResult<()> {
         let (last, of_topic) = (expected_last_sequence, expected_last_subject_sequence);
-        let options = send_options(key, id, headers, ttl, last, of_topic)?;
-        self.inner.send_nowait(crate::convert::body(body)?.as_ref(), options).or_raise(py)
+        let (body, extras) = (crate::convert::body(body)?, Extras { key, id, headers, ttl, last, of_topic });
+        if extras.is_empty() && self.inner.try_send_plain(body.as_ref()) {
+            return Ok(());
+        }
+        self.inner.send_nowait(body.as_ref(), extras.options()?).or_raise(py)
     }
 
     /// Sends many messages; await it for one `PubAck` or exception each, in order.
@@ -89,7 +95,7 @@ impl Producer {
         headers: Option<&Bound<'py, PyDict>>,
         ttl: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let options = send_options(key, None, headers, ttl, None, None)?;
+        let options = Extras { key, headers, ttl, ..Extras::default() }.options()?;
         let items = bodies.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let all = items.iter().map(body).collect::<PyResult<Vec<_>>>()?;
         let bridge = self.bridges.current(py)?;

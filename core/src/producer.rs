@@ -133,6 +133,14 @@ impl Producer {
         Ok(matches!(self.submit(body, options, done)?, Submitted::Pending { .. }))
     }
 
+    /// Hosts: the shortest way of a core message without key, id or headers, with a connection and room; false where
+    /// another way has to be taken, which tells of anything wrong.
+    pub fn try_send_plain(&self, body: &[u8]) -> bool {
+        !self.jetstream
+            && body.len() <= self.shared.client.max_payload()
+            && self.shared.pipeline.submit_plain(self.id, body)
+    }
+
     /// Hosts: sends at once where that needs no completion, in core mode with a connection and room; false otherwise.
     pub fn try_send_core(&self, body: &[u8], options: &SendOptions) -> Result<bool> {
         if self.jetstream || !self.shared.link.is_connected() {

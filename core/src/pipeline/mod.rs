@@ -4,6 +4,7 @@
 //! whatever the number of messages. What a message becomes is decided in [`state`] and [`outcome`].
 
 mod outcome;
+mod plain;
 mod retry;
 mod slot;
 mod state;
@@ -27,6 +28,7 @@ use async_nats::{Client, HeaderMap, Subject, client::PublishErrorKind, header::N
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use parking_lot::{Mutex, MutexGuard};
+use plain::Batch;
 use slot::{Kind, Out, Role, SlotId};
 use slotmap::{Key, KeyData};
 use state::State;
@@ -109,6 +111,21 @@ impl Pipeline {
         out
     }
 
+    /// Takes a core message that needs nothing but its body; false when it has to go the longer way.
+    pub(crate) fn submit_plain(&self, producer: ProducerId, body: &[u8]) -> bool {
+        if !self.link.is_connected() {
+            return false;
+        }
+        let mut state = self.state.lock();
+        let idle = state.out.is_empty();
+        let taken = state.submit_plain(producer, body);
+        drop(state);
+        if taken && idle && self.writer_sleeps.load(Ordering::SeqCst) {
+            self.work.notify_one();
+        }
+        taken
+    }
+
     /// Queues something nobody waits for.
     pub(crate) fn plain(
         &self,
@@ -183,6 +200,7 @@ impl Pipeline {
 
     async fn write(self: Arc<Self>, client: Client) {
         let (mut batch, mut items) = (Vec::new(), Vec::new());
+        let mut plain = Batch::default();
         let mut epoch = self.link.watch();
         loop {
             if !self.link.is_connected() {
@@ -195,9 +213,11 @@ impl Pipeline {
             self.change(|state| {
                 std::mem::swap(&mut state.out, &mut batch);
                 state.out_bytes = 0;
+                plain = state.plain.take();
                 for out in batch.drain(..) {
                     match out {
-                        Out::Plain { wire, reply } => items.push(Item { wire, reply, slot: None }),
+                        Out::Run(n) => items.push(Item::Run(n)),
+                        Out::Plain { wire, reply } => items.push(Item::One { wire, reply, slot: None }),
                         Out::Slot(id) => {
                             let Some((mut wire, role)) = state.hand_over(id, now_epoch, now) else {
                                 continue;
@@ -206,13 +226,13 @@ impl Pipeline {
                             if role == Role::Echo {
                                 wire.topic = reply.take().unwrap_or(wire.topic);
                             }
-                            items.push(Item { wire, reply, slot: Some((id, role)) });
+                            items.push(Item::One { wire, reply, slot: Some((id, role)) });
                         }
                     }
                 }
             });
             if !items.is_empty() {
-                self.hand_over(&client, &mut items).await;
+                self.hand_over(&client, &mut items, &mut plain).await;
                 continue;
             }
             self.writer_sleeps.store(true, Ordering::SeqCst);
@@ -224,16 +244,26 @@ impl Pipeline {
     }
 
     /// Gives a batch to the client; what a lost connection leaves goes back to the front of the queue.
-    async fn hand_over(&self, client: &Client, batch: &mut Vec<Item>) {
+    async fn hand_over(&self, client: &Client, batch: &mut Vec<Item>, plain: &mut Batch) {
         let (mut core, mut refused) = (Vec::new(), Vec::new());
         let mut items = batch.drain(..);
         while let Some(item) = items.next() {
             if !self.link.is_connected() {
-                self.give_back(std::iter::once(item).chain(items));
+                self.give_back(std::iter::once(item).chain(items), plain);
                 break;
             }
-            let slot = item.slot;
-            let too_large = publish(client, item.wire, item.reply).await;
+            let (wire, reply, slot) = match item {
+                Item::One { wire, reply, slot } => (wire, reply, slot),
+                Item::Run(n) => {
+                    let sent = self.hand_over_run(client, n, plain).await;
+                    if sent < n {
+                        self.give_back(std::iter::once(Item::Run(n - sent)).chain(items), plain);
+                        break;
+                    }
+                    continue;
+                }
+            };
+            let too_large = publish(client, wire, reply).await;
             match slot {
                 Some((id, _)) if too_large => refused.push(id),
                 Some((id, Role::Core)) => core.push(id),
@@ -249,17 +279,36 @@ impl Pipeline {
         }
     }
 
-    fn give_back(&self, rest: impl Iterator<Item = Item>) {
+    /// Gives core messages to the client; how many, before the connection was lost.
+    async fn hand_over_run(&self, client: &Client, n: usize, plain: &mut Batch) -> usize {
+        for sent in 0..n {
+            if !self.link.is_connected() {
+                return sent;
+            }
+            let Some((topic, body)) = plain.next() else { return n };
+            if let Err(e) = client.publish(topic, body).await {
+                tracing::debug!(error = %e, "a message was not handed over");
+            }
+        }
+        n
+    }
+
+    fn give_back(&self, rest: impl Iterator<Item = Item>, plain: &mut Batch) {
         self.change(|s| {
-            let front: Vec<_> = rest
-                .map(|item| match item.slot {
-                    Some((id, _)) => {
+            let mut front = Vec::new();
+            for item in rest {
+                match item {
+                    Item::One { slot: Some((id, _)), .. } => {
                         s.take_back(id);
-                        Out::Slot(id)
+                        front.push(Out::Slot(id));
                     }
-                    None => Out::Plain { wire: item.wire, reply: item.reply },
-                })
-                .collect();
+                    Item::One { wire, reply, slot: None } => front.push(Out::Plain { wire, reply }),
+                    Item::Run(n) => front.extend(plain.by_ref().take(n).map(|(topic, body)| Out::Plain {
+                        wire: Wire { topic, body, headers: None, id: None },
+                        reply: None,
+                    })),
+                }
+            }
             s.out.splice(0..0, front);
         });
     }
@@ -336,11 +385,15 @@ fn earlier(a: Option<Instant>, b: Option<Instant>) -> bool {
     }
 }
 
-/// One message on its way to the client.
-struct Item {
-    wire: Wire,
-    reply: Option<Subject>,
-    slot: Option<(SlotId, Role)>,
+/// What is on its way to the client.
+enum Item {
+    One {
+        wire: Wire,
+        reply: Option<Subject>,
+        slot: Option<(SlotId, Role)>,
+    },
+    /// So many of the batch of core messages.
+    Run(usize),
 }
 
 /// The only place a message leaves by. A full or closed client is not an outcome: the slot's deadline is.

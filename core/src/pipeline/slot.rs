@@ -42,6 +42,8 @@ pub(crate) enum Out {
     Slot(SlotId),
     /// Something nobody waits for: an ack, a pull, a core message sent while connected.
     Plain { wire: Wire, reply: Option<Subject> },
+    /// So many of the batch of core messages.
+    Run(usize),
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]

@@ -3,6 +3,7 @@
 //! One lock guards it all; every method is called under that lock and does a bounded amount of work per message.
 
 use super::{
+    plain::{Filling, LARGEST},
     slot::{Kind, Out, Phase, Role, Slot, SlotId, Wire},
     window::{Flush, Preparation, ProducerId, ProducerState},
 };
@@ -42,7 +43,9 @@ pub(crate) struct State {
     pub(crate) slots: SlotMap<SlotId, Slot>,
     pub(crate) producers: SlotMap<ProducerId, ProducerState>,
     pub(crate) out: Vec<Out>,
-    /// Plain messages of producers in `out`, which only the writer's pace bounds.
+    /// The core messages among `out`.
+    pub(super) plain: Filling,
+    /// Their bytes, and those of other messages that only the writer's pace bounds.
     pub(crate) out_bytes: usize,
     /// Bodies are copied into shared blocks: one allocation for many small ones.
     arena: BytesMut,
@@ -72,6 +75,7 @@ impl State {
             slots: SlotMap::with_key(),
             producers: SlotMap::with_key(),
             out: Vec::new(),
+            plain: Filling::new(),
             out_bytes: 0,
             arena: BytesMut::new(),
             ids: Ids { prefix: format!("{}.", nuid::next()), next: 0 },
@@ -132,6 +136,26 @@ impl State {
         }
     }
 
+    /// Takes a core message that needs nothing but its body, while the connection is there; false when it has to go the
+    /// longer way.
+    pub(crate) fn submit_plain(&mut self, producer: ProducerId, body: &[u8]) -> bool {
+        let Some(p) = self.producers.get_mut(producer) else { return false };
+        let backlogged = self.out_bytes >= p.most_bytes();
+        if self.closed || p.closed || p.jetstream || p.in_flight > 0 || backlogged || body.len() > LARGEST {
+            return false;
+        }
+        p.next_order += 1;
+        self.plain.push(&p.topic, &mut p.place, body);
+        self.out_bytes += body.len() + 64;
+        match self.out.last_mut() {
+            Some(Out::Run(n)) => *n += 1,
+            _ => self.out.push(Out::Run(1)),
+        }
+        self.metrics.sent.add(1);
+        self.metrics.acked.add(1);
+        true
+    }
+
     /// Takes a send. The caller has checked topic, headers and size.
     pub(crate) fn submit(
         &mut self,
@@ -150,7 +174,7 @@ impl State {
         let (topic, jetstream, deduped) = (p.topic.clone(), p.jetstream, p.config.dedupe || s.has_id);
         let deadline = now + p.config.delivery_timeout;
         let full = p.in_flight >= p.config.max_in_flight || !p.waiting.is_empty();
-        let backlogged = self.out_bytes >= (p.config.max_in_flight * 256).max(1 << 20);
+        let backlogged = self.out_bytes >= p.most_bytes();
         if s.done.is_nobody() && (full || (!jetstream && backlogged)) {
             return Err(Error::new(
                 ErrorKind::Backpressure,

@@ -1,6 +1,6 @@
 //! One producer's window: its places, key lanes, flushes and the failures nobody was told.
 
-use super::slot::SlotId;
+use super::{plain::Place, slot::SlotId};
 use crate::{
     config::ProducerConfig,
     error::Error,
@@ -47,6 +47,7 @@ pub(crate) struct ProducerState {
     pub(super) closed: bool,
     /// Whether its last handle is gone.
     pub(super) dropped: bool,
+    pub(super) place: Place,
 }
 
 #[derive(Debug)]
@@ -75,7 +76,12 @@ impl ProducerState {
             stream: None,
             closed: false,
             dropped: false,
+            place: Place::default(),
         }
+    }
+    /// The bytes of core messages that may wait for the writer.
+    pub(super) fn most_bytes(&self) -> usize {
+        (self.config.max_in_flight * 256).max(1 << 20)
     }
     /// Whether nothing of it is under way.
     pub(super) fn is_idle(&self) -> bool {
