@@ -17,7 +17,11 @@ use nats_eventbus::{
     read_reply_body,
 };
 use parking_lot::Mutex;
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 /// Numbers per common result: token, sequence, flags.
 const TRIPLE: usize = 3;
@@ -61,7 +65,7 @@ impl Office {
 
     pub(crate) fn abandon(&self, token: f64, producer: &Producer) -> bool {
         let token = convert::whole_number(token);
-        let caught = producer.abandon(&self.mailbox, &[token]) > 0;
+        let caught = !producer.abandon(&self.mailbox, &HashSet::from([token])).is_empty();
         if !caught {
             self.abandoned.lock().insert(token, producer.clone());
         }

@@ -9,7 +9,7 @@ use pyo3::{
     exceptions::{PyRuntimeError, PyStopIteration},
     prelude::*,
     sync::PyOnceLock,
-    types::PyTuple,
+    types::{PyDict, PyTuple},
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -98,7 +98,7 @@ fn thrown(exc: &Bound<'_, PyTuple>) -> PyErr {
     }
 }
 
-/// An awaitable behind an asyncio future.
+/// An awaitable behind an asyncio future: a coroutine to `create_task`, a future to `gather` and `wait_for`.
 #[pyclass(frozen, module = "nats_eventbus._native")]
 pub(crate) struct Waiting {
     future: Py<PyAny>,
@@ -147,6 +147,48 @@ impl Waiting {
             iter.call_method0(py, "close")?;
         }
         Ok(())
+    }
+
+    // What asyncio asks of a future, so that `gather` and its kin wait for it without a task.
+    #[getter]
+    fn _asyncio_future_blocking<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.future.bind(py).getattr(pyo3::intern!(py, "_asyncio_future_blocking"))
+    }
+    fn get_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.future.bind(py).call_method0(pyo3::intern!(py, "get_loop"))
+    }
+    #[pyo3(signature = (callback, **context))]
+    fn add_done_callback(
+        &self,
+        py: Python<'_>,
+        callback: &Bound<'_, PyAny>,
+        context: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        let name = pyo3::intern!(py, "add_done_callback");
+        self.future.bind(py).call_method(name, (callback,), context).map(drop)
+    }
+    fn remove_done_callback<'py>(
+        &self,
+        py: Python<'py>,
+        callback: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.future.bind(py).call_method1(pyo3::intern!(py, "remove_done_callback"), (callback,))
+    }
+    fn done<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.future.bind(py).call_method0(pyo3::intern!(py, "done"))
+    }
+    fn cancelled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.future.bind(py).call_method0(pyo3::intern!(py, "cancelled"))
+    }
+    #[pyo3(signature = (msg=None))]
+    fn cancel<'py>(&self, py: Python<'py>, msg: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        self.future.bind(py).call_method1(pyo3::intern!(py, "cancel"), (msg,))
+    }
+    fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.future.bind(py).call_method0(pyo3::intern!(py, "result"))
+    }
+    fn exception<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.future.bind(py).call_method0(pyo3::intern!(py, "exception"))
     }
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         Ok(format!("<nats_eventbus awaitable on {}>", self.future.bind(py).repr()?))

@@ -19,7 +19,10 @@ use pyo3::{
     types::{PyCFunction, PyList},
 };
 use slab::Slab;
-use std::sync::{Arc, Weak};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Weak},
+};
 
 /// Letters per drain: bounded, so that a full mailbox does not starve the loop's other work.
 const BATCH: usize = 1024;
@@ -238,24 +241,34 @@ impl LoopBridge {
         self.start(py, |future| Waiter::Send(future, producer), f)
     }
 
-    /// Tells the producers which of their sends were cancelled, so that a flush counts those failures.
-    pub(crate) fn abandon_cancelled(&self, py: Python<'_>, producer: &Producer) -> PyResult<()> {
+    /// Tells a producer which of its sends were cancelled, so that a flush counts those failures. Says of which of them
+    /// the result is on its way here.
+    pub(crate) fn abandon_cancelled(&self, py: Python<'_>, producer: &Producer) -> PyResult<HashSet<u64>> {
         let sends: Vec<_> = {
             let waiters = self.waiters.lock();
             let send = |(token, (waiter, _)): (usize, &(Waiter, _))| match waiter {
-                Waiter::Send(future, _) => Some((token as u64, future.clone_ref(py))),
-                Waiter::Future(_) | Waiter::Listener(_) => None,
+                Waiter::Send(future, p) if p.is(producer) => Some((token as u64, future.clone_ref(py))),
+                _ => None,
             };
             waiters.iter().filter_map(send).collect()
         };
-        let mut tokens = Vec::new();
+        let mut cancelled = HashSet::new();
         for (token, future) in sends {
             if future.call_method0(py, pyo3::intern!(py, "cancelled"))?.is_truthy(py)? {
-                tokens.push(token);
+                cancelled.insert(token);
             }
         }
-        producer.abandon(&self.mailbox, &tokens);
-        Ok(())
+        for token in producer.abandon(&self.mailbox, &cancelled) {
+            cancelled.remove(&token);
+            self.forget(usize::try_from(token).unwrap_or(usize::MAX));
+        }
+        Ok(cancelled)
+    }
+
+    /// Whether the letter of one of these calls has still to come.
+    pub(crate) fn awaits_any(&self, tokens: &HashSet<u64>) -> bool {
+        let waiters = self.waiters.lock();
+        tokens.iter().any(|t| usize::try_from(*t).is_ok_and(|t| waiters.contains(t)))
     }
 
     /// A function to be called on this loop with errors.

@@ -1,13 +1,16 @@
 //! The producer.
 
 use crate::{
-    awaitable::{Ready, Waiting},
+    awaitable::{Polling, Ready, Step, Stepper, Waiting},
     bridge::Bridges,
     convert::{Extras, body},
     errors::OrRaise,
 };
 use pyo3::{prelude::*, types::PyDict};
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// Sends to one topic.
 #[pyclass(frozen, module = "nats_eventbus")]
@@ -112,9 +115,22 @@ impl Producer {
     /// Waits until everything sent before is settled; raises what failed unreported.
     fn flush<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let bridge = self.bridges.current(py)?;
-        bridge.abandon_cancelled(py, &self.inner)?;
+        let coming = bridge.abandon_cancelled(py, &self.inner)?;
         let (future, _, ()) = bridge.start_call(py, |done| self.inner.start_flush(done))?;
-        Waiting::on(py, future)
+        if coming.is_empty() {
+            return Waiting::on(py, future);
+        }
+        // The failure of a cancelled send may arrive here just now: the flush after its letter tells of it.
+        let (inner, last) = (self.inner.clone(), AtomicBool::new(false));
+        let step: Stepper = Box::new(move |py| {
+            if last.load(Ordering::Relaxed) {
+                return Ok(Step::Done(py.None()));
+            }
+            last.store(!bridge.awaits_any(&coming), Ordering::Relaxed);
+            let (future, _, ()) = bridge.start_call(py, |done| inner.start_flush(done))?;
+            Ok(Step::Wait(future.into_bound(py)))
+        });
+        Ok(Polling::on(py, step, future.bind(py))?.into_bound(py))
     }
 
     /// Refuses further sends; those under way go on.

@@ -156,8 +156,12 @@ impl Completion {
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self, Self::Task(tx) if tx.is_closed())
     }
-    pub(crate) fn is_host(&self, of: &Arc<Mailbox>, tokens: &[u64]) -> bool {
-        matches!(self, Self::Host { mailbox, token } if Arc::ptr_eq(mailbox, of) && tokens.contains(token))
+    /// What a host of this mailbox knows the call by.
+    pub(crate) fn token_of(&self, of: &Arc<Mailbox>) -> Option<u64> {
+        match self {
+            Self::Host { mailbox, token } if Arc::ptr_eq(mailbox, of) => Some(*token),
+            _ => None,
+        }
     }
     /// Ends the wait at once.
     pub fn complete(self, body: Body) {

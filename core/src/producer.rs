@@ -12,6 +12,7 @@ use crate::{
     pipeline::{Pipeline, ProducerId, Submission, Submitted},
 };
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -210,9 +211,17 @@ impl Producer {
     }
 
     /// Hosts: nobody waits for these sends any more; their failures are the next flush's.
-    /// Says how many of them were still under way; of the others, the results are on their way to the host.
-    pub fn abandon(&self, mailbox: &Arc<Mailbox>, tokens: &[u64]) -> usize {
-        if tokens.is_empty() { 0 } else { self.shared.pipeline.state().abandon(self.id, mailbox, tokens) }
+    /// Says which of them were still under way; of the others, the results are on their way to the host.
+    pub fn abandon(&self, mailbox: &Arc<Mailbox>, tokens: &HashSet<u64>) -> Vec<u64> {
+        if tokens.is_empty() {
+            return Vec::new();
+        }
+        self.shared.pipeline.state().abandon(self.id, mailbox, tokens)
+    }
+
+    /// Whether both are handles of one producer.
+    pub fn is(&self, other: &Self) -> bool {
+        self.id == other.id && Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// Hosts: a failure whose waiter was gone; the next flush reports it.

@@ -424,3 +424,24 @@ async def test_the_platforms_environment(jetstream: Server, monkeypatch: pytest.
     monkeypatch.setenv("COZE_MQ_TYPE", "kafka")
     with pytest.raises(eb.ConfigError, match="COZE_MQ_TYPE"):
         await eb.connect()
+
+
+async def test_what_calls_return_suits_all_of_asyncio(bus: eb.Bus, topic: str) -> None:
+    """API: what `send` returns can be awaited, gathered, shielded, timed, made a task; cancelled, it still counts."""
+    p = bus.producer(topic)
+    acks = await asyncio.gather(*(p.send(b"x") for _ in range(10)), asyncio.create_task(p.send(b"x")))
+    assert sorted(a.sequence for a in acks if a) == list(range(1, 12))
+    assert await asyncio.wait_for(p.send(b"x"), 5)
+    assert await asyncio.shield(p.send(b"x"))
+    async with asyncio.TaskGroup() as tasks:
+        one = tasks.create_task(p.send(b"x"))
+    assert one.result()
+    failed = await asyncio.gather(p.send(b"x", expected_last_sequence=1), p.send(b"x"), return_exceptions=True)
+    assert isinstance(failed[0], eb.WrongSequence)
+    assert isinstance(failed[1], eb.PubAck)
+    gathered = asyncio.gather(p.send(b"x"), p.send(b"x", expected_last_sequence=1))
+    gathered.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gathered
+    with pytest.raises(eb.WrongSequence):
+        await p.flush()

@@ -226,7 +226,7 @@ impl Buffer {
     /// Takes a host's wait back; false when its end is on its way already.
     pub(crate) fn disarm(&mut self, mailbox: &Arc<Mailbox>, token: u64) -> bool {
         let before = self.waiters.len();
-        self.waiters.retain(|w| !w.is_host(mailbox, &[token]));
+        self.waiters.retain(|w| w.token_of(mailbox) != Some(token));
         self.waiters.len() < before
     }
 

@@ -18,7 +18,11 @@ use crate::{
 use async_nats::Subject;
 use bytes::{Bytes, BytesMut};
 use slotmap::SlotMap;
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
 
 const ARENA: usize = 1 << 18;
 
@@ -362,12 +366,18 @@ impl State {
     }
 
     /// Nobody waits for these sends any more: their failures are the next flush's.
-    pub(crate) fn abandon(&mut self, producer: ProducerId, mailbox: &Arc<Mailbox>, tokens: &[u64]) -> usize {
-        let mut found = 0;
+    /// Which of them were still under way.
+    pub(crate) fn abandon(
+        &mut self,
+        producer: ProducerId,
+        mailbox: &Arc<Mailbox>,
+        tokens: &HashSet<u64>,
+    ) -> Vec<u64> {
+        let mut found = Vec::new();
         for slot in self.slots.values_mut().filter(|s| s.kind.of(producer)) {
-            if slot.done.is_host(mailbox, tokens) {
+            if let Some(token) = slot.done.token_of(mailbox).filter(|t| tokens.contains(t)) {
                 slot.done = Completion::Nobody;
-                found += 1;
+                found.push(token);
             }
         }
         found
