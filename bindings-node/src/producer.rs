@@ -28,6 +28,9 @@ impl Producer {
     /// Starts a send. True when its outcome comes under the token, false when it is done (core mode).
     #[napi(catch_unwind)]
     pub fn send(&self, token: f64, body: &[u8], extras: Option<Extras>) -> Result<bool> {
+        if extras.is_none() && self.inner.try_send_plain(body) {
+            return Ok(false);
+        }
         let options = convert::send_options(extras)?;
         self.inner.start_send(body, options, self.office.completion(token)).or_raise()
     }
@@ -47,6 +50,9 @@ impl Producer {
     /// Enqueues a message; its failure goes to the listener, or shows at the next flush.
     #[napi(catch_unwind)]
     pub fn send_now(&self, body: &[u8], extras: Option<Extras>) -> Result<()> {
+        if extras.is_none() && self.inner.try_send_plain(body) {
+            return Ok(());
+        }
         self.inner.send_nowait(body, convert::send_options(extras)?).or_raise()
     }
 

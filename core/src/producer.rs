@@ -8,7 +8,7 @@ use crate::{
     connection::State,
     error::{Error, ErrorKind, Result},
     mailbox::{Body, Completion, Listener, Mailbox, Many, Post},
-    message::{PubAck, SendOptions, checked_headers, headers_len},
+    message::{Headers, PubAck, SendOptions, checked_headers, headers_len},
     pipeline::{Pipeline, ProducerId, Submission, Submitted},
 };
 use std::{
@@ -17,6 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Messages of a `send_many` taken under one lock.
+const MANY: usize = 256;
 /// As long as a generated id can be, so that a message that passes our check passes the server's.
 const LONGEST_ID: &str = "0123456789012345678901.ffffffffffffffff";
 
@@ -137,9 +139,7 @@ impl Producer {
     /// Hosts: the shortest way of a core message without key, id or headers, with a connection and room; false where
     /// another way has to be taken, which tells of anything wrong.
     pub fn try_send_plain(&self, body: &[u8]) -> bool {
-        !self.jetstream
-            && body.len() <= self.shared.client.max_payload()
-            && self.shared.pipeline.submit_plain(self.id, body)
+        !self.jetstream && self.shared.pipeline.submit_plain(self.id, &[body], self.limit()) == 1
     }
 
     /// Hosts: sends at once where that needs no completion, in core mode with a connection and room; false otherwise.
@@ -173,19 +173,49 @@ impl Producer {
             let text = "one expected sequence cannot hold for many messages: send them one by one";
             return Err(Error::new(ErrorKind::InvalidHeader, text));
         }
-        if bodies.len() == 0 {
-            done.complete(Body::Many(Vec::new()));
+        let (headers, bodies): (_, Vec<&[u8]>) = (checked_headers(options)?, bodies.collect());
+        let plain = !self.jetstream && headers.is_none();
+        let sent = if plain { self.shared.pipeline.submit_plain(self.id, &bodies, self.limit()) } else { 0 };
+        if sent == bodies.len() {
+            done.complete(Body::Many(vec![Ok(None); sent]));
             return Ok(());
         }
         let many = Many::new(bodies.len(), done);
+        let item = |index: usize| Completion::Item { many: many.clone(), index };
         let mut post = Post::default();
-        for (index, body) in bodies.enumerate() {
-            let item = || Completion::Item { many: many.clone(), index };
-            match self.submit(body, options.clone(), item()) {
-                Ok(Submitted::Pending { .. }) => {}
-                Ok(Submitted::Done) => post.add(item(), Body::Sent(Ok(None))),
-                Err(e) => post.add(item(), Body::Sent(Err(e))),
-            }
+        (0..sent).for_each(|index| post.add(item(index), Body::Sent(Ok(None))));
+        let key: Option<Arc<str>> = options.key.as_deref().map(Into::into);
+        let mut prepare = false;
+        for (n, part) in bodies[sent..].chunks(MANY).enumerate() {
+            let first = sent + n * MANY;
+            let fits =
+                |(at, body): (usize, &&[u8])| match self.check_size(body.len(), headers.as_ref(), false) {
+                    Ok(()) => Some(first + at),
+                    Err(e) => {
+                        post.add(item(first + at), Body::Sent(Err(e)));
+                        None
+                    }
+                };
+            let places: Vec<usize> = part.iter().enumerate().filter_map(fits).collect();
+            let submission = |index: &usize| Submission {
+                body: bodies[*index],
+                headers: headers.clone(),
+                key: key.clone(),
+                has_id: false,
+                done: item(*index),
+            };
+            let mut places_left = places.iter();
+            self.shared.pipeline.submit_many(self.id, places.iter().map(submission), |submitted| {
+                let index = places_left.next().copied().unwrap_or_default();
+                match submitted {
+                    Ok(Submitted::Pending { prepare: p }) => prepare |= p,
+                    Ok(Submitted::Done) => post.add(item(index), Body::Sent(Ok(None))),
+                    Err(e) => post.add(item(index), Body::Sent(Err(e))),
+                }
+            });
+        }
+        if prepare {
+            self.prepare();
         }
         Ok(())
     }
@@ -202,7 +232,10 @@ impl Producer {
             let (settled, rx) = Completion::task();
             shared.pipeline.change(|s| s.flush(id, settled, &mut Post::default()));
             let result = match rx.await {
-                Ok(Body::Done(Ok(()))) => shared.round_trip(timeout).await,
+                Ok(Body::Done(Ok(()))) => match shared.round_trip(timeout).await {
+                    Ok(()) => shared.pipeline.denied_until_now(id).await,
+                    failed => failed,
+                },
                 Ok(Body::Done(failed)) => failed,
                 _ => Err(Error::closed("bus")),
             };
@@ -235,17 +268,28 @@ impl Producer {
         self.shared.pipeline.state().close_producer(self.id);
     }
 
-    fn submit(&self, body: &[u8], options: SendOptions, done: Completion) -> Result<Submitted> {
-        let headers = checked_headers(&options)?;
-        let generated = (self.jetstream && self.dedupe && options.id.is_none()).then_some(LONGEST_ID);
-        let size = body.len() + headers_len(headers.as_ref(), generated);
-        let limit = self.shared.client.max_payload();
-        if size > limit && limit > 0 {
+    fn limit(&self) -> usize {
+        match self.shared.client.max_payload() {
+            0 => usize::MAX,
+            limit => limit,
+        }
+    }
+
+    fn check_size(&self, body: usize, headers: Option<&Headers>, has_id: bool) -> Result<()> {
+        let generated = (self.jetstream && self.dedupe && !has_id).then_some(LONGEST_ID);
+        let (size, limit) = (body + headers_len(headers, generated), self.limit());
+        if size > limit {
             let text = format!(
                 "the message has {size} bytes with its headers; the server's limit (max_payload) is {limit}"
             );
             return Err(Error::new(ErrorKind::TooLarge, text).topic(&*self.topic));
         }
+        Ok(())
+    }
+
+    fn submit(&self, body: &[u8], options: SendOptions, done: Completion) -> Result<Submitted> {
+        let headers = checked_headers(&options)?;
+        self.check_size(body.len(), headers.as_ref(), options.id.is_some())?;
         let submission = Submission {
             body,
             headers,

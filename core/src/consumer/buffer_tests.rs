@@ -128,7 +128,11 @@ impl World {
                     .collect();
                 self.push(&mut batch);
             }
-            Op::Pass(ms) => self.now += Duration::from_millis(*ms),
+            Op::Pass(ms) => {
+                // The pull loop looks while time passes, and the server serves what it was asked for.
+                self.now += Duration::from_millis(*ms);
+                self.step(&Op::Deliver(60));
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Owns the reply inbox, the writer, the reader of answers and the sweeper of deadlines, one task each per connection,
 //! whatever the number of messages. What a message becomes is decided in [`state`] and [`outcome`].
 
+mod denied;
 mod outcome;
 mod plain;
 mod retry;
@@ -66,18 +67,18 @@ impl Pipeline {
         metrics: Arc<Metrics>,
         tasks: &mut JoinSet<()>,
     ) -> Result<Arc<Self>> {
-        let inbox = c.client.new_inbox();
-        let answers = c.client.subscribe(format!("{inbox}.*")).await.map_err(|e| {
-            Error::new(ErrorKind::Connection, "the reply inbox could not be subscribed").server(e.to_string())
-        })?;
         let pipeline = Arc::new(Self {
             state: Mutex::new(State::new(metrics)),
             link: c.link.clone(),
-            inbox,
+            inbox: c.client.new_inbox(),
             work: Notify::new(),
             writer_sleeps: AtomicBool::new(false),
             timer: Notify::new(),
         });
+        c.link.hear(denied::weak(&pipeline));
+        let answers = c.client.subscribe(format!("{}.*", pipeline.inbox)).await.map_err(|e| {
+            Error::new(ErrorKind::Connection, "the reply inbox could not be subscribed").server(e.to_string())
+        })?;
         // Without the cooperative budget a drain takes what is there, in one go.
         tasks.spawn(tokio::task::unconstrained(pipeline.clone().read(answers)));
         tasks.spawn(tokio::task::unconstrained(pipeline.clone().write(c.client.clone())));
@@ -92,6 +93,17 @@ impl Pipeline {
     pub(crate) fn submit(&self, producer: ProducerId, s: Submission<'_>) -> Result<Submitted> {
         let (connected, now) = (self.link.is_connected(), Instant::now());
         self.change(|state| state.submit(producer, s, connected, now))
+    }
+
+    /// The same for many: one lock, one wake-up.
+    pub(crate) fn submit_many<'a>(
+        &self,
+        producer: ProducerId,
+        all: impl Iterator<Item = Submission<'a>>,
+        mut each: impl FnMut(Result<Submitted>),
+    ) {
+        let (connected, now) = (self.link.is_connected(), Instant::now());
+        self.change(|state| all.for_each(|s| each(state.submit(producer, s, connected, now))));
     }
 
     /// Changes the state and wakes whoever the change concerns.
@@ -111,16 +123,17 @@ impl Pipeline {
         out
     }
 
-    /// Takes a core message that needs nothing but its body; false when it has to go the longer way.
-    pub(crate) fn submit_plain(&self, producer: ProducerId, body: &[u8]) -> bool {
+    /// Takes core messages that need nothing but their bodies; how many, before one that has to go the longer way.
+    pub(crate) fn submit_plain(&self, producer: ProducerId, bodies: &[&[u8]], limit: usize) -> usize {
         if !self.link.is_connected() {
-            return false;
+            return 0;
         }
         let mut state = self.state.lock();
         let idle = state.out.is_empty();
-        let taken = state.submit_plain(producer, body);
+        let refused = bodies.iter().position(|b| b.len() > limit || !state.submit_plain(producer, b));
         drop(state);
-        if taken && idle && self.writer_sleeps.load(Ordering::SeqCst) {
+        let taken = refused.unwrap_or(bodies.len());
+        if taken > 0 && idle && self.writer_sleeps.load(Ordering::SeqCst) {
             self.work.notify_one();
         }
         taken
@@ -157,8 +170,8 @@ impl Pipeline {
         done: Completion,
     ) -> Result<()> {
         self.change(|s| {
-            if s.closed {
-                return Err(Error::closed("bus"));
+            if let Some(e) = s.cannot_ask() {
+                return Err(e);
             }
             let body = s.copy(body);
             let id =
@@ -185,8 +198,8 @@ impl Pipeline {
     /// Ends when the server has processed everything written before it.
     pub(crate) fn echo(&self, timeout: Duration, done: Completion) {
         self.change(|s| {
-            if s.closed {
-                return done.complete(Body::Done(Err(Error::closed("bus"))));
+            if let Some(e) = s.cannot_ask() {
+                return done.complete(Body::Done(Err(e)));
             }
             let wire = Wire { topic: Subject::from_static(""), body: Bytes::new(), headers: None, id: None };
             let id = s.put(Kind::Echo, wire, Instant::now() + timeout, done);

@@ -81,7 +81,7 @@ impl ProducerState {
     }
     /// The bytes of core messages that may wait for the writer.
     pub(super) fn most_bytes(&self) -> usize {
-        (self.config.max_in_flight * 256).max(1 << 20)
+        (self.config.max_in_flight * 256).max(4 << 20)
     }
     /// Whether nothing of it is under way.
     pub(super) fn is_idle(&self) -> bool {
