@@ -15,7 +15,7 @@ help: ## This list
 demo: build ## Set up, then platform events from Python to Node and back, through a killed server
 	$(PY) examples/demo/run.py $(DEMO)
 
-test: test-rust test-python test-node ## Set up, then all tests in all three languages
+test: test-rust test-python test-node test-interop test-faults ## Set up, then all tests in all three languages
 
 setup: $(VENV)/.done node_modules/.done ## Tools: Python environment (with nats-server) and Node packages
 
@@ -55,6 +55,15 @@ test-python: build-python ## Python tests; ARGS='-k name' for some
 test-node: build-node ## Node tests
 	npm test --silent
 
+test-interop: build ## With the platform's Go client in one group (needs Go; says so where it is skipped)
+	$(VENV)/bin/pytest tests/interop $(ARGS)
+
+test-faults: build ## Faults, the short form: a few minutes; FAULT_SEED=n replays one
+	$(VENV)/bin/pytest tests/faults $(ARGS)
+
+faults: build ## Faults, the long form: writes docs/faults
+	$(PY) -m tests.faults --long --report docs/faults $(ARGS)
+
 fmt: setup ## Format everything
 	cargo fmt --all
 	$(VENV)/bin/ruff format -q . && $(VENV)/bin/ruff check -q --fix .
@@ -70,4 +79,4 @@ lint: setup ## All linters, as CI runs them
 clean: ## Everything that was built
 	rm -rf target dist $(VENV) node_modules bindings-node/dist bindings-node/native
 
-.PHONY: help demo test setup build build-python build-node test-rust test-python test-node fmt lint clean
+.PHONY: help demo test setup build build-python build-node test-rust test-python test-node test-interop test-faults faults fmt lint clean
