@@ -76,7 +76,15 @@ lint: setup ## All linters, as CI runs them
 	$(VENV)/bin/pyright
 	npm run --silent lint
 
+audit: setup ## Known weaknesses, licences, one TLS provider (asks the advisory services: needs the internet)
+	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny check
+	$(PY) -m venv target/audit && target/audit/bin/pip install -q pip-audit
+	$(PY) -m pip freeze --exclude-editable --exclude nats-eventbus > target/audit/requirements.txt
+	target/audit/bin/pip-audit -r target/audit/requirements.txt --no-deps --disable-pip
+	npm audit
+
 clean: ## Everything that was built
 	rm -rf target dist $(VENV) node_modules bindings-node/dist bindings-node/native
 
-.PHONY: help demo test setup build build-python build-node test-rust test-python test-node test-interop test-faults faults fmt lint clean
+.PHONY: help demo test setup build build-python build-node test-rust test-python test-node test-interop test-faults faults fmt lint audit clean
