@@ -1,0 +1,41 @@
+"""The rows of the table of faults, one module each, by their numbers."""
+
+from __future__ import annotations
+
+from ..run import Row
+from . import (
+    r01_server_killed,
+    r05_bad_network,
+    r06_acks_dropped,
+    r07_outage_beyond_the_window,
+    r08_disconnected,
+    r09_never_answered,
+    r10_slower_than_ack_wait,
+    r11_backlog,
+    r12_bad_handlers,
+    r13_poison,
+    r14_worker_killed,
+    r15_worker_terminated,
+    r21_no_stream,
+    r22_durable,
+)
+
+ROWS: dict[int, Row] = {
+    module.ROW.number: module.ROW
+    for module in (
+        r01_server_killed,
+        r05_bad_network,
+        r06_acks_dropped,
+        r07_outage_beyond_the_window,
+        r08_disconnected,
+        r09_never_answered,
+        r10_slower_than_ack_wait,
+        r11_backlog,
+        r12_bad_handlers,
+        r13_poison,
+        r14_worker_killed,
+        r15_worker_terminated,
+        r21_no_stream,
+        r22_durable,
+    )
+}

@@ -1,0 +1,32 @@
+"""Row 10: a handler that takes twice the ack wait, for messages that waited in the buffer before."""
+
+from __future__ import annotations
+
+from ..checks import tried
+from ..evidence import Evidence
+from ..rig import GROUP, Rig
+from ..run import Row
+from ..witness import Witness
+
+ACK_WAIT = 1.0
+MESSAGES = 40
+
+
+async def scenario(rig: Rig) -> Evidence:
+    """All are delivered at once and kept: the last are handled only when their ack wait has passed twice."""
+    server = await rig.server()
+    await rig.prepare(server.url, ack_wait=ACK_WAIT)
+    producer = rig.producer(server.url, rate=0, count=MESSAGES)
+    await rig.settled(producer, "finish")
+    consumer = {"concurrency": MESSAGES // (10 if rig.long else 2), "prefetch": MESSAGES}
+    rig.worker(server.url, work=[2 * ACK_WAIT, 2 * ACK_WAIT + 0.2], consumer=consumer)
+    await rig.settle()
+    e = await rig.evidence(server.url)
+    rig.violations += tried(e, [s.id for s in producer.ledger.sent], 1)
+    async with await Witness.of(server.url) as w:
+        again = (await w.durable(rig.stream, GROUP)).num_redelivered
+    rig.require(again == 0, "row", f"the server counts {again} messages as redelivered")
+    return e
+
+
+ROW = Row(10, "a handler twice as long as the ack wait", "LDHX", scenario)

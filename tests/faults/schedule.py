@@ -1,0 +1,61 @@
+"""Many runs on one machine: a few at a time, those that need it for themselves alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from .children import Language
+from .run import Result, Row, name, run
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run to come."""
+
+    row: Row
+    case: str
+    language: Language
+
+    @property
+    def name(self) -> str:
+        """Row, case and language."""
+        return name(self.row, self.case, self.language)
+
+
+def plans(rows: Iterable[Row], languages: Iterable[Language]) -> list[Plan]:
+    """Every case of every row in every language; crowds last."""
+    every = [Plan(row, case, language) for row in rows for case in row.cases for language in languages]
+    return sorted(every, key=lambda plan: plan.row.crowd)
+
+
+async def carry_out(
+    every: Iterable[Plan],
+    *,
+    seed: int,
+    long: bool,
+    at_once: int,
+    begun: Callable[[Plan], None],
+    done: Callable[[Plan, Result], None],
+) -> None:
+    """Carries plans out, `at_once` at a time, and tells of each."""
+    places = asyncio.Semaphore(at_once)
+    crowds = asyncio.Lock()
+
+    async def one(plan: Plan) -> None:
+        async with AsyncExitStack() as held:
+            if plan.row.crowd:
+                # One crowd after the other collects all places.
+                await held.enter_async_context(crowds)
+                for _ in range(at_once):
+                    await held.enter_async_context(places)
+            else:
+                await held.enter_async_context(places)
+            begun(plan)
+            done(plan, await run(plan.row, seed=seed, long=long, language=plan.language, case=plan.case))
+
+    async with asyncio.TaskGroup() as group:
+        for plan in every:
+            group.create_task(one(plan))

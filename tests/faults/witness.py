@@ -1,0 +1,139 @@
+"""Another client, nats-py: makes streams and durables before a run, and reads what is left after it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error, TimeoutError
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, StreamConfig, StreamInfo
+from nats.js.errors import APIError
+
+from .evidence import Stored
+
+
+async def _quiet(_: Exception) -> None:
+    """Errors show where something is asked for."""
+
+
+class Witness:
+    """A connection of its own. Made by `Witness.of`, closed with `async with`."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.js: JetStreamContext = client.jetstream(timeout=10)  # pyright: ignore[reportUnknownMemberType]
+
+    @classmethod
+    async def of(cls, url: str, within: float = 10) -> Witness:
+        """Connects, trying until the time is over."""
+        until = time.monotonic() + within
+        while True:
+            try:
+                client = await nats.connect(  # pyright: ignore[reportUnknownMemberType]
+                    url.split(","), connect_timeout=2, error_cb=_quiet, max_reconnect_attempts=-1
+                )
+                return cls(client)
+            except (OSError, Error):
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(0.05)
+
+    async def __aenter__(self) -> Witness:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.close()
+
+    async def make_stream(self, name: str, subject: str, **settings: Any) -> StreamInfo:
+        """A stream as the platform declares it, with other settings where given; waits for a cluster to be ready."""
+        platform: dict[str, Any] = {"max_age": 24 * 3600, "max_msgs": 1_000_000, "max_bytes": 1 << 30}
+        config = StreamConfig(name=name, subjects=[subject], **{**platform, **settings})
+        until = time.monotonic() + 20
+        while True:
+            try:
+                return await self.js.add_stream(config)  # pyright: ignore[reportUnknownMemberType]
+            except (APIError, Error):
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(0.1)
+
+    async def make_durable(self, stream: str, name: str, topic: str, **settings: Any) -> ConsumerInfo:
+        """A pull durable as the platform makes it, with other settings where given."""
+        plain: dict[str, Any] = {"durable_name": name, "filter_subject": topic, "ack_policy": AckPolicy.EXPLICIT}
+        config = ConsumerConfig(**{**plain, **settings})
+        return await self.js.add_consumer(stream, config)  # pyright: ignore[reportUnknownMemberType]
+
+    async def durable(self, stream: str, name: str) -> ConsumerInfo:
+        """How a durable stands."""
+        return await self.js.consumer_info(stream, name)
+
+    async def leaders(self, stream: str, durable: str, within: float = 30) -> tuple[str, str]:
+        """The servers that lead a stream and a durable, once both have one."""
+        until = time.monotonic() + within
+        quick = self.client.jetstream(timeout=0.5)  # pyright: ignore[reportUnknownMemberType]
+        while True:
+            try:
+                s, d = (await quick.stream_info(stream)).cluster, (await quick.consumer_info(stream, durable)).cluster
+                if s and d and s.leader and d.leader:
+                    return s.leader, d.leader
+            except (APIError, Error):
+                pass  # Nobody leads now.
+            if time.monotonic() > until:
+                raise RuntimeError(f"{stream} and {durable} have no leaders after {within} s")
+            await asyncio.sleep(0.05)
+
+    async def messages(self, stream: str) -> list[Stored]:
+        """Everything in a stream, oldest first; nothing when there is no such stream."""
+        try:
+            left = (await self.js.stream_info(stream)).state.messages
+        except APIError:
+            return []
+        config = ConsumerConfig(ack_policy=AckPolicy.NONE)
+        sub = await self.js.pull_subscribe("", stream=stream, config=config)  # pyright: ignore[reportUnknownMemberType]
+        out: list[Stored] = []
+        offset = time.monotonic() - time.time()
+        while len(out) < left:
+            try:
+                out += [_stored(m, offset) for m in await sub.fetch(min(500, left - len(out)), timeout=5)]
+            except TimeoutError:
+                raise RuntimeError(f"{stream} holds {left} messages and gave only {len(out)}") from None
+        await sub.unsubscribe()
+        return out
+
+    async def fill(self, topic: str, count: int) -> None:
+        """So many messages, as a producer named `fill` would send them, without waiting for single acks."""
+        for n in range(1, count):
+            await self.client.publish(
+                topic, json.dumps({"id": f"fill-{n}", "n": n, "from": "fill", "do": "ok"}).encode()
+            )
+        last = {"id": f"fill-{count}", "n": count, "from": "fill", "do": "ok"}
+        await self.js.publish(topic, json.dumps(last).encode(), timeout=60)
+
+    async def subscribe(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> None:
+        """Hears a subject from now on."""
+        await self.client.subscribe(subject, cb=callback)  # pyright: ignore[reportUnknownMemberType]
+        await self.client.flush()
+
+
+def _stored(m: Msg, offset: float) -> Stored:
+    headers = dict(m.headers or {})
+    try:
+        body: dict[str, Any] = json.loads(m.data)
+    except ValueError:
+        body = {}
+    return Stored(
+        seq=m.metadata.sequence.stream,
+        id=headers.get("Nats-Msg-Id"),
+        key=headers.get("Sharding-Key"),
+        n=body.get("n"),
+        origin=body.get("from"),
+        t=m.metadata.timestamp.timestamp() + offset,
+        headers=headers,
+    )

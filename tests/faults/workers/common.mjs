@@ -1,0 +1,75 @@
+// What the Node producer and worker share: settings, the ledger, and the rig's commands on standard input.
+import { openSync, writeSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { EventBusError } from "nats-eventbus";
+
+/** The settings, a JSON object as the only argument. */
+export const settings = JSON.parse(process.argv[2]);
+
+/** Names as this language has them: `max_in_flight` is `maxInFlight`. Times are texts, the same in both. */
+export function camel(given) {
+  if (typeof given !== "object" || given === null) return given;
+  const name = (key) => key.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
+  return Object.fromEntries(Object.entries(given).map(([key, value]) => [name(key), camel(value)]));
+}
+
+function snake(given) {
+  const name = (key) => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  return Object.fromEntries(Object.entries(given).map(([key, value]) => [name(key), value]));
+}
+
+/** Seconds on CLOCK_MONOTONIC, as Python's `time.monotonic`. */
+const now = () => Number(process.hrtime.bigint()) / 1e9;
+
+/** Appends lines, each with one system call, so that SIGKILL loses nothing. */
+export class Ledger {
+  constructor(role) {
+    this.file = openSync(settings.ledger, "a");
+    this.write("hello", { role, pid: process.pid });
+  }
+  write(e, fields) {
+    const line = `${JSON.stringify({ e, t: now(), ...fields })}\n`;
+    if (this.held) this.held.push(line);
+    else writeSync(this.file, line);
+  }
+  /** Keeps the lines until the work is over: for crowds, where writing would cost more than what is measured. */
+  async holding(work) {
+    this.held = [];
+    await work();
+    const lines = Buffer.from(this.held.join(""));
+    this.held = undefined;
+    for (let at = 0; at < lines.length; ) at += writeSync(this.file, lines, at);
+  }
+  metrics(bus) {
+    this.write("metrics", { counts: snake(bus.metrics()) });
+  }
+  /** The bus's counters, again and again; returns what ends it. */
+  tellMetrics(bus) {
+    this.metrics(bus);
+    const timer = setInterval(() => this.metrics(bus), 200).unref();
+    return () => clearInterval(timer);
+  }
+  /** Nothing is to be done now: what memory can be given back is, and the rig may look. */
+  rest(bus) {
+    globalThis.gc();
+    this.metrics(bus);
+    this.write("rested");
+  }
+}
+
+/** An error for a ledger. */
+export function errorFields(e) {
+  const { code, topic, stream, group } = e instanceof EventBusError ? e : { code: `!${e?.name ?? typeof e}` };
+  return { code, text: String(e?.message ?? e), topic, stream, group };
+}
+
+/** Everything is over: standard input does not hold the process any more, and nothing of the bus should. */
+export function finish() {
+  process.stdin.unref();
+}
+
+/** Lines from the rig; when the rig is gone, so is this process. */
+export async function* commands() {
+  for await (const line of createInterface({ input: process.stdin })) yield line.trim();
+  process.exit(70);
+}

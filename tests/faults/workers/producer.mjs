@@ -1,0 +1,120 @@
+// A producer as a process; settings and commands as in producer.py.
+import { Backpressure, connect, EventBusError, PublishUnknown } from "nats-eventbus";
+import { camel, commands, errorFields, finish, Ledger, settings } from "./common.mjs";
+
+const { who, topic, keys, size, within, marks, mode } = settings;
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Sends, and follows every send to its end. */
+class Sender {
+  stopped = false;
+  #last = 0;
+  #pending = new Set();
+  #unsettled = new Set();
+
+  constructor(bus, ledger) {
+    const more = mode === "nowait" ? { onError: (e) => this.#onError(e) } : {};
+    this.producer = bus.producer(topic, { ...camel(settings.producer), ...more });
+    this.ledger = ledger;
+  }
+
+  #body(n, id) {
+    const what = { id, n, from: who, do: marks[n] ?? "ok", pad: "" };
+    what.pad = "x".repeat(Math.max(0, size - JSON.stringify(what).length));
+    return JSON.stringify(what);
+  }
+
+  #failed(id, e) {
+    const how = e instanceof PublishUnknown ? "unknown" : e instanceof Backpressure ? "refused" : "rejected";
+    this.ledger.write(how, { id, ...errorFields(e) });
+  }
+
+  #onError(e) {
+    this.#unsettled.delete(e.id);
+    this.#failed(e.id, e);
+  }
+
+  async #follow(id, outcome) {
+    try {
+      const ack = await outcome;
+      this.ledger.write("acked", { id, stream: ack.stream, seq: ack.sequence, dup: ack.duplicate });
+    } catch (e) {
+      this.#failed(id, e);
+    }
+  }
+
+  #one(n) {
+    const [id, key] = [`${who}-${n}`, n % 2 && keys ? `k${Math.floor(n / 2) % keys}` : undefined];
+    const body = this.#body(n, id);
+    this.ledger.write("sent", { id, key, n, within });
+    if (mode === "send") {
+      const followed = this.#follow(id, this.producer.send(body, { key, id })).finally(() =>
+        this.#pending.delete(followed),
+      );
+      this.#pending.add(followed);
+      return;
+    }
+    try {
+      this.producer.sendNow(body, { key, id });
+      this.#unsettled.add(id);
+    } catch (e) {
+      this.#failed(id, e);
+    }
+  }
+
+  /** Sends so many (0: until stopped), at this rate (0: as fast as it goes). */
+  async send(count, rate) {
+    const start = performance.now();
+    for (let done = 1; !this.stopped && !(count > 0 && done > count); done++) {
+      this.#one(++this.#last);
+      const wait = rate ? start + (done * 1000) / rate - performance.now() : 0;
+      if (wait > 0 || done % 100 === 0) await sleep(Math.max(wait, 0));
+    }
+  }
+
+  /** Resolves when every send has ended. */
+  async settle() {
+    if (mode === "nowait") {
+      await this.producer.flush().catch((e) => {
+        if (!(e instanceof EventBusError)) throw e;
+        this.ledger.write("error", errorFields(e));
+      });
+      // Whatever failed was told with its id.
+      for (const id of this.#unsettled) this.ledger.write("acked", { id, dup: false });
+      this.#unsettled.clear();
+    }
+    while (this.#pending.size) await Promise.all(this.#pending);
+    this.ledger.write("settled");
+  }
+}
+
+const ledger = new Ledger("producer");
+let bus;
+try {
+  bus = await connect({ servers: settings.servers, jetstream: true, name: who, ...camel(settings.connect) });
+} catch (e) {
+  ledger.write("error", errorFields(e));
+  process.exit(3);
+}
+const quiet = ledger.tellMetrics(bus);
+const sender = new Sender(bus, ledger);
+const sending = sender.send(settings.count, settings.rate);
+ledger.write("ready");
+for await (const line of commands()) {
+  const [command, count, rate] = line.split(" ");
+  if (command === "stop" || command === "finish") {
+    if (command === "stop") sender.stopped = true;
+    await sending;
+    await sender.settle();
+  } else if (command === "burst") {
+    await sending;
+    const work = () => sender.send(Number(count), Number(rate)).then(() => sender.settle());
+    await (mode === "send" ? ledger.holding(work) : work());
+  } else if (command === "rest") ledger.rest(bus);
+  else break;
+}
+quiet();
+ledger.metrics(bus);
+await bus.close();
+ledger.write("left");
+finish();

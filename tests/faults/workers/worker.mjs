@@ -1,0 +1,79 @@
+// A worker as a process; settings and commands as in worker.py.
+import { connect, EventBusError, Reject, RetryAfter } from "nats-eventbus";
+import { camel, commands, errorFields, finish, Ledger, settings } from "./common.mjs";
+
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const recurse = () => recurse() + 1;
+
+async function doAs(body, attempt, signal) {
+  const [least, most] = settings.work;
+  // Uneven, and the same in every run.
+  if (most) await sleep(1000 * (least + ((most - least) * ((body.n * 7919) % 101)) / 100));
+  switch (body.do) {
+    case "raise":
+      throw new Error("this one always fails");
+    case "once":
+      if (attempt === 1) throw new Error("this one fails once");
+      break;
+    case "reject":
+      throw new Reject("this one is refused");
+    case "later":
+      if (attempt === 1) throw new RetryAfter(settings.later);
+      break;
+    case "panic":
+      return recurse();
+    case "hang":
+      await new Promise((_, reject) => {
+        signal.addEventListener("abort", () => reject(signal.reason));
+      });
+  }
+}
+
+let calls = 0;
+/** Handles one message as its body asks. */
+async function handle(m, { signal }) {
+  const [body, call] = [m.json(), calls++];
+  const start = { key: m.key, n: body.n, from: body.from, seq: m.sequence };
+  ledger.write("start", { call, id: m.id ?? body.id, attempt: m.attempt, ...start });
+  let how = "raised";
+  try {
+    await doAs(body, m.attempt, signal);
+    how = "ok";
+  } catch (e) {
+    if (e instanceof Reject) how = "rejected";
+    if (e instanceof RetryAfter) how = "later";
+    if (e === signal.reason) how = "cancelled";
+    throw e;
+  } finally {
+    ledger.write("end", { call, how });
+  }
+}
+
+/** What the rig asks for. */
+async function obey(bus) {
+  for await (const command of commands()) {
+    if (command === "rest") ledger.rest(bus);
+    else return void bus.close();
+  }
+}
+
+const ledger = new Ledger("worker");
+const { servers, who, topic, group } = settings;
+const bus = await connect({ servers, jetstream: true, name: who, ...camel(settings.connect) });
+const quiet = ledger.tellMetrics(bus);
+// What handlers throw is in the ledger already.
+bus.on(topic, { group, onError: () => {}, ...camel(settings.consumer) }, handle);
+void obey(bus);
+ledger.write("ready");
+try {
+  await bus.run();
+} catch (e) {
+  if (!(e instanceof EventBusError)) throw e;
+  ledger.write("error", errorFields(e));
+  process.exitCode = 3;
+}
+quiet();
+ledger.metrics(bus);
+await bus.close();
+ledger.write("left");
+finish();

@@ -1,0 +1,113 @@
+"""A worker as a process: handles messages as their bodies ask, and writes every handling down.
+
+Settings (JSON): `ledger`, `servers`, `topic`, `group`, `who`; `connect`, `consumer` (settings of the bus, times as
+text); `work` (seconds a handling takes, `[least, most]`); `later` (the delay asked for by messages that say `later`).
+Commands: `rest`, `close`; SIGTERM drains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+from typing import Any
+
+import nats_eventbus as eb
+
+from tests.faults.ledger import Writer
+from tests.faults.workers.common import commands, error_fields, opened, rest, settings, tell_metrics
+
+
+def recurse(depth: int = 0) -> int:
+    """The nearest to a panic that Python code has: the stack runs out."""
+    return recurse(depth + 1) + 1
+
+
+class Work:
+    """The handler."""
+
+    def __init__(self, given: dict[str, Any], ledger: Writer) -> None:
+        self._given, self._ledger = given, ledger
+        self._calls = itertools.count()
+
+    async def __call__(self, m: eb.Message) -> None:
+        """Handles one message as its body asks."""
+        body, call = m.json(), next(self._calls)
+        start = {"key": m.key, "n": body["n"], "from": body["from"], "seq": m.sequence}
+        self._ledger.write("start", call=call, id=m.id or body["id"], attempt=m.attempt, **start)
+        how = "raised"
+        try:
+            await self._do(body, m.attempt)
+            how = "ok"
+        except eb.Reject:
+            how = "rejected"
+            raise
+        except eb.RetryAfter:
+            how = "later"
+            raise
+        except asyncio.CancelledError:
+            how = "cancelled"
+            raise
+        finally:
+            self._ledger.write("end", call=call, how=how)
+
+    async def _do(self, body: dict[str, Any], attempt: int) -> None:
+        least, most = self._given["work"]
+        if most:
+            # Uneven, and the same in every run.
+            await asyncio.sleep(least + (most - least) * (body["n"] * 7919 % 101) / 100)
+        match body["do"]:
+            case "raise":
+                raise ValueError("this one always fails")
+            case "once" if attempt == 1:
+                raise ValueError("this one fails once")
+            case "reject":
+                raise eb.Reject("this one is refused")
+            case "later" if attempt == 1:
+                raise eb.RetryAfter(self._given["later"])
+            case "panic":
+                recurse()
+            case "hang":
+                await asyncio.Event().wait()
+            case _:
+                pass
+
+
+async def obey(bus: eb.Bus, ledger: Writer) -> None:
+    """What the rig asks for."""
+    async for command in commands():
+        if command == "rest":
+            rest(bus, ledger)
+        else:
+            # Closing waits for the handlers, and so for itself if it were awaited here.
+            await bus.close()
+            return
+
+
+async def main() -> None:
+    given = settings()
+    ledger = opened("worker", given)
+    code = 0
+    async with eb.connect(given["servers"], jetstream=True, name=given["who"], **given["connect"]) as bus:
+        consumer = dict(given["consumer"])
+        if "backoff" in consumer:
+            consumer["backoff"] = eb.Backoff(**consumer["backoff"])
+        work = Work(given, ledger)
+
+        # What handlers raise is in the ledger already.
+        bus.on(given["topic"], group=given["group"], on_error=lambda e, m: None, **consumer)(work)
+        helpers = [asyncio.create_task(obey(bus, ledger)), asyncio.create_task(tell_metrics(bus, ledger))]
+        ledger.write("ready")
+        try:
+            await bus.run()
+        except eb.EventBusError as e:
+            ledger.write("error", **error_fields(e))
+            code = 3
+        helpers[1].cancel()
+        ledger.write("metrics", counts=bus.metrics())
+    ledger.write("left")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
