@@ -4,7 +4,7 @@
 
 use crate::{
     config::{Config, ConsumerConfig, ProducerConfig},
-    connection::{Connection, Link, State},
+    connection::{Connection, Denied, Event, Events, Hear, Link, State},
     consumer::Consumer,
     dead_letters::DeadLetters,
     error::{Error, ErrorKind, Result},
@@ -20,7 +20,10 @@ use async_nats::Client;
 use parking_lot::Mutex;
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::task::JoinSet;
@@ -33,6 +36,10 @@ pub(crate) struct Shared {
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) metrics: Arc<Metrics>,
     consumers: Mutex<Vec<Weak<crate::consumer::Inner>>>,
+    /// What is allowed and still unwise.
+    warnings: Vec<String>,
+    /// Whether it was closed, once and for all.
+    left: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
     local: Option<LocalServer>,
 }
@@ -50,6 +57,17 @@ impl Shared {
         tasks.spawn_on(task, &crate::runtime::handle());
     }
 
+    /// A consumer, which is told of what the server denies and closed with the bus.
+    pub(crate) fn keep(&self, c: &Arc<crate::consumer::Inner>) {
+        let mut all = self.consumers.lock();
+        all.retain(|w| w.strong_count() > 0);
+        all.push(Arc::downgrade(c));
+    }
+
+    fn all_consumers(&self) -> Vec<Arc<crate::consumer::Inner>> {
+        self.consumers.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
     /// Ends when the server has processed everything sent before it.
     pub(crate) async fn round_trip(&self, timeout: Duration) -> Result<()> {
         let (done, rx) = Completion::task();
@@ -58,6 +76,15 @@ impl Shared {
             Ok(Body::Done(result)) => result,
             _ => Err(Error::closed("bus")),
         }
+    }
+}
+
+impl Hear for Shared {
+    fn denied(&self, what: &Denied, e: &Error) {
+        self.all_consumers().iter().filter(|c| c.concerns(what)).for_each(|c| c.fail(e.clone()));
+    }
+    fn gave_up(&self, e: &Error) {
+        self.all_consumers().iter().for_each(|c| c.fail(e.clone().topic(c.topic())));
     }
 }
 
@@ -122,9 +149,13 @@ impl Bus {
                     pipeline,
                     metrics,
                     consumers: Mutex::default(),
+                    warnings: c.warnings,
+                    left: AtomicBool::new(false),
                     tasks: Mutex::new(tasks),
                     local,
                 });
+                let heard: Weak<Shared> = Arc::downgrade(&shared);
+                shared.link.hear(heard);
                 let bus = Self { shared };
                 bus.supervise();
                 match bus.check_jetstream().await {
@@ -149,6 +180,10 @@ impl Bus {
         let c = Connection::open(&config, metrics.clone()).await?;
         let mut tasks = JoinSet::new();
         let pipeline = Pipeline::start(&c, metrics.clone(), &mut tasks).await?;
+        if c.link.is_connected() {
+            // Without a reply inbox nothing would ever be answered: a denial of it is known now.
+            pipeline.can_hear(config.api_timeout).await?;
+        }
         Ok((config, c, pipeline, metrics, tasks))
     }
 
@@ -205,6 +240,58 @@ impl Bus {
             cluster: i.cluster,
         }
     }
+    /// What the settings allow and is still unwise, such as a file of secrets that others can read.
+    pub fn warnings(&self) -> &[String] {
+        &self.shared.warnings
+    }
+    /// What happens to the connection from now on; a listener that is slow harms nothing.
+    pub fn events(&self) -> Events {
+        self.shared.link.events()
+    }
+    /// Calls `f` with every event, on a thread of its own, so that it may block; what it panics with is logged. The
+    /// function returned ends that.
+    pub fn on_event(&self, f: impl Fn(Event) + Send + Sync + 'static) -> impl FnOnce() + Send + 'static {
+        let (events, f) = (Arc::new(self.events()), Arc::new(f));
+        let ends = events.clone();
+        crate::runtime::spawn(async move {
+            while let Some(event) = events.next().await {
+                let f = f.clone();
+                if let Err(e) = tokio::task::spawn_blocking(move || f(event)).await {
+                    tracing::error!(error = %e, "a listener of events failed");
+                }
+            }
+        });
+        move || ends.close()
+    }
+    /// Drops the connection and makes a new one, with another server of the pool if there is one. Returns when that
+    /// stands. While reconnecting, tries at once.
+    ///
+    /// # Errors
+    /// `Timeout` when there is none within `api_timeout`; reconnecting goes on.
+    pub async fn force_reconnect(&self) -> Result<()> {
+        self.open_or_closed()?;
+        let (link, timeout) = (&self.shared.link, self.shared.config.api_timeout);
+        let (mut epoch, before) = (link.watch(), link.epoch());
+        if link.is_connected() {
+            link.because("a reconnect was asked for");
+            let sent = self.shared.client.force_reconnect().await;
+            sent.map_err(|e| Error::new(ErrorKind::Connection, e.to_string()))?;
+        } else {
+            link.hurry();
+        }
+        let made = async {
+            while epoch.changed().await.is_ok() {
+                if link.epoch() > before || link.state() == State::Closed {
+                    break;
+                }
+            }
+        };
+        if tokio::time::timeout(timeout, made).await.is_err() {
+            let text = "no new connection was made in time (api_timeout): reconnecting goes on";
+            return Err(Error::new(ErrorKind::Timeout, text));
+        }
+        self.open_or_closed()
+    }
     /// What was counted since the bus was opened.
     pub fn metrics(&self) -> MetricsSnapshot {
         self.shared.metrics.snapshot()
@@ -219,18 +306,14 @@ impl Bus {
     /// A consumer of a topic for a group.
     pub async fn consumer(&self, topic: &str, config: ConsumerConfig) -> Result<Consumer> {
         self.open_or_closed()?;
-        let c = Consumer::open(&self.shared, topic, config).await?;
-        self.keep(&c);
-        Ok(c)
+        Consumer::open(&self.shared, topic, config).await
     }
 
     /// The requests on a topic, shared among the responders of a group; answered with [`Consumer::reply`].
     pub async fn respond(&self, topic: &str, group: &str) -> Result<Consumer> {
         self.open_or_closed()?;
         let config = ConsumerConfig { group: group.to_owned(), ..ConsumerConfig::default() };
-        let c = Consumer::open_core(&self.shared, topic, config).await?;
-        self.keep(&c);
-        Ok(c)
+        Consumer::open_core(&self.shared, topic, config).await
     }
 
     /// The dead letters of a topic and a group; nothing is asked of the server yet.
@@ -293,7 +376,7 @@ impl Bus {
     /// Gives back what is buffered, waits for unsettled sends and acks up to `drain_timeout`, then disconnects.
     pub async fn close(&self) -> Result<()> {
         let s = &self.shared;
-        if s.link.state() == State::Closed {
+        if s.left.load(Ordering::Acquire) {
             return Ok(());
         }
         let until = Instant::now() + s.config.drain_timeout;
@@ -317,6 +400,7 @@ impl Bus {
                 tracing::warn!(error = %e, "the last messages may not have reached the server");
             }
         }
+        s.left.store(true, Ordering::Release);
         s.link.close();
         s.pipeline.change(|state| state.close(&mut Post::default()));
         // The library's drain only as the last step: it ends the connection.
@@ -330,15 +414,9 @@ impl Bus {
         }
     }
 
-    fn keep(&self, c: &Consumer) {
-        let mut all = self.shared.consumers.lock();
-        all.retain(|w| w.strong_count() > 0);
-        all.push(c.weak());
-    }
-
     fn open_or_closed(&self) -> Result<()> {
         match self.state() {
-            State::Closed => Err(Error::closed("bus")),
+            State::Closed => Err(self.shared.link.failure().unwrap_or_else(|| Error::closed("bus"))),
             _ => Ok(()),
         }
     }

@@ -34,8 +34,11 @@ mod stream;
 mod topic;
 
 pub use bus::{Bus, ServerInfo};
-pub use config::{Backoff, Config, ConsumerConfig, Deliver, Order, ProducerConfig, Secret, Tls};
-pub use connection::State;
+pub use config::{
+    Backoff, Config, ConsumerConfig, Credentials, CredentialsSource, Deliver, Order, ProducerConfig,
+    Question, Secret, Tls,
+};
+pub use connection::{Event, EventKind, Events, State};
 pub use consumer::{Consumer, Handled, Settle};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::{Error, ErrorKind, Result};

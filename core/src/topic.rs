@@ -88,6 +88,17 @@ fn check_shape(topic: &str) -> Result<()> {
     Ok(())
 }
 
+/// Checks the topic under which answers come to us.
+pub(crate) fn check_inbox_prefix(prefix: &str) -> Result<()> {
+    let wild = prefix.split('.').any(|t| t == "*" || t == ">");
+    if check_shape(prefix).is_err() || wild || prefix.starts_with('$') || prefix.len() > 128 {
+        return Err(Error::config(format!(
+            "inbox_prefix is {prefix:?}: give a topic without wildcards, not under $, such as \"_INBOX.indexer\""
+        )));
+    }
+    Ok(())
+}
+
 /// Checks a group name: it becomes a durable's name, so it is one token without path characters.
 pub fn check_group(group: &str) -> Result<()> {
     if group.is_empty() {

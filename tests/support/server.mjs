@@ -44,20 +44,49 @@ export async function eventually(condition, { within = 10_000, what = "the condi
   }
 }
 
-/** Starts a server: `{ url, port, pid, stop }`. */
+/**
+ * Starts a server: `{ url, port, pid, stop }`, and for tests of faults `kill`, `start`, `pause` and `resume` (by
+ * signals), and `reconfigure` and `forget` (all that is stored) for its next start.
+ */
 export async function startServer({ jetstream = false, config = "" } = {}) {
   const folder = mkdtempSync(join(tmpdir(), "eventbus-node-"));
   const port = await freePort();
   const file = join(folder, "server.conf");
-  writeFileSync(file, config);
+  const reconfigure = (text) => writeFileSync(file, text);
+  reconfigure(config);
   const args = ["-a", "127.0.0.1", "-p", String(port), "-c", file, ...(jetstream ? ["-js", "-sd", folder] : [])];
-  const child = spawn(binary(), args, { stdio: "ignore" });
-  const ended = once(child, "exit");
-  await eventually(() => greeted(port), { what: "a greeting from nats-server" });
-  const stop = async () => {
-    process.kill(child.pid, "SIGTERM");
+  let child;
+  let ended;
+  const start = async () => {
+    child = spawn(binary(), args, { stdio: "ignore" });
+    ended = once(child, "exit");
+    await eventually(() => greeted(port), { what: "a greeting from nats-server" });
+  };
+  const signal = (name) => process.kill(child.pid, name);
+  const over = () => child.exitCode !== null || child.signalCode !== null;
+  const end = async (name) => {
+    if (!over()) signal(name);
     await ended;
+  };
+  const stop = async () => {
+    // One that is paused does not hear of its end.
+    if (!over()) signal("SIGCONT");
+    await end("SIGTERM");
     rmSync(folder, { recursive: true, force: true });
   };
-  return { url: `nats://127.0.0.1:${port}`, port, pid: child.pid, stop };
+  await start();
+  return {
+    url: `nats://127.0.0.1:${port}`,
+    port,
+    get pid() {
+      return child.pid;
+    },
+    start,
+    stop,
+    reconfigure,
+    forget: () => rmSync(join(folder, "jetstream"), { recursive: true, force: true }),
+    kill: () => end("SIGKILL"),
+    pause: () => signal("SIGSTOP"),
+    resume: () => signal("SIGCONT"),
+  };
 }

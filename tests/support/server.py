@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -12,6 +14,7 @@ import sysconfig
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 
 def binary() -> str:
@@ -34,8 +37,8 @@ class Server:
     def __init__(self, *flags: str, config: str = "") -> None:
         self.dir = tempfile.mkdtemp(prefix="nats-")
         self.port = free_port()
-        file = Path(self.dir) / "server.conf"
-        file.write_text(config)
+        self._file = Path(self.dir) / "server.conf"
+        self.reconfigure(config)
         self._args = [
             binary(),
             "-a",
@@ -45,7 +48,7 @@ class Server:
             "-sd",
             self.dir,
             "-c",
-            str(file),
+            str(self._file),
             *flags,
         ]
         self._process: subprocess.Popen[bytes] | None = None
@@ -55,6 +58,10 @@ class Server:
     def url(self) -> str:
         """Its address."""
         return f"nats://127.0.0.1:{self.port}"
+
+    def reconfigure(self, config: str) -> None:
+        """Another configuration file, for its next start."""
+        self._file.write_text(config)
 
     def start(self) -> None:
         """Starts it and waits until it answers."""
@@ -72,6 +79,20 @@ class Server:
             return s.recv(5) == b"INFO "
         return False
 
+    async def api(self, call: str, body: Any = None) -> dict[str, Any]:
+        """The answer of a JetStream API call, made behind the bus's back."""
+        payload = b"" if body is None else json.dumps(body).encode()
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(b'CONNECT {"verbose":false}\r\nSUB raw.reply 1\r\n')
+            writer.write(f"PUB $JS.API.{call} raw.reply {len(payload)}\r\n".encode() + payload + b"\r\n")
+            async with asyncio.timeout(10):
+                while not (line := await reader.readline()).startswith(b"MSG "):
+                    assert line, "the server hung up"
+                return json.loads(await reader.readexactly(int(line.split()[-1])))
+        finally:
+            writer.close()
+
     def kill(self) -> None:
         """SIGKILL."""
         if self._process:
@@ -87,6 +108,12 @@ class Server:
         """SIGCONT."""
         if self._process:
             self._process.send_signal(signal.SIGCONT)
+
+    def reload(self, config: str) -> None:
+        """SIGHUP: it reads its configuration again."""
+        self.reconfigure(config)
+        if self._process:
+            self._process.send_signal(signal.SIGHUP)
 
     def close(self) -> None:
         """Ends it and removes its folder."""

@@ -135,6 +135,9 @@ impl ConsumerConfig {
             return Err(Error::config("ack_wait is below 100 ms: no worker could be kept alive in it"));
         }
         self.backoff.check("backoff")?;
+        if self.backoff.attempts.is_some() {
+            return Err(Error::config("backoff.attempts is for reconnecting: give max_deliver instead"));
+        }
         if self.pending_limit == 0 {
             return Err(Error::config("pending_limit is 0: give 1 or more"));
         }

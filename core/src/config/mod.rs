@@ -4,9 +4,11 @@
 //! the default written here, unknown names are errors. Secrets are never printed: [`Secret`] hides them.
 
 mod consumer;
+mod credentials;
 mod producer;
 
 pub use consumer::{ConsumerConfig, Deliver, Order};
+pub use credentials::{Credentials, CredentialsSource, Question};
 pub use producer::ProducerConfig;
 
 use crate::{
@@ -58,11 +60,19 @@ pub struct Backoff {
     pub factor: f64,
     /// The share of a wait that is random, 0 to 1. Default 0.2: a wait of 1 s lasts 0.8 to 1.2 s.
     pub jitter: f64,
+    /// Reconnecting: how many times all servers are tried before it is given up. Default: for ever.
+    pub attempts: Option<u32>,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { initial: Duration::from_millis(100), max: Duration::from_secs(8), factor: 2.0, jitter: 0.2 }
+        Self {
+            initial: Duration::from_millis(100),
+            max: Duration::from_secs(8),
+            factor: 2.0,
+            jitter: 0.2,
+            attempts: None,
+        }
     }
 }
 
@@ -87,6 +97,9 @@ impl Backoff {
         if self.initial > self.max {
             return Err(Error::config(format!("{name}.initial is longer than {name}.max")));
         }
+        if self.attempts == Some(0) {
+            return Err(Error::config(format!("{name}.attempts is 0: give 1 or more, or none for ever")));
+        }
         Ok(())
     }
 }
@@ -95,19 +108,24 @@ impl Backoff {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
-    /// The authority to trust besides the system's.
+    /// The authority to trust, instead of the system's.
     pub ca: Option<PathBuf>,
     /// The client's certificate; needs `key`.
     pub cert: Option<PathBuf>,
     /// The client's private key; needs `cert`.
     pub key: Option<PathBuf>,
+    /// Whether TLS begins before the server's greeting (its `handshake_first`). Default false.
+    pub first: bool,
+    /// The name the servers' certificates must be for. Default: the host dialled.
+    pub server_name: Option<String>,
 }
 
 /// Settings of a connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools)] // each is a setting of its own
 pub struct Config {
-    /// Addresses, comma-separated: `nats://`, `tls://`, or `local://DIR`. Environment: `NATS_SERVER_URL`, else
+    /// Addresses, comma-separated: `nats://`, `tls://`, `ws://`, `wss://`, or `local://DIR`. Environment: `NATS_SERVER_URL`, else
     /// `MQ_NAME_SERVER`. Default `nats://127.0.0.1:4222`.
     pub servers: String,
     /// Connection name shown by the server. Default `nats-eventbus`.
@@ -126,16 +144,27 @@ pub struct Config {
     pub jwt: Option<Secret>,
     /// Path of a credentials file (JWT and seed), read again on every reconnect.
     pub credentials: Option<PathBuf>,
+    /// Asked for credentials before every connection, instead of any of the above. Not a setting by name: see
+    /// [`load_with`](Self::load_with).
+    #[serde(skip)]
+    pub credentials_from: Option<CredentialsSource>,
     /// Certificates; given at all, TLS is required of every server.
     pub tls: Option<Tls>,
-    /// Waiting between reconnects, which go on for ever.
+    /// Whether every server, discovered ones included, must be spoken to encrypted; `tls://` anywhere in the pool and
+    /// `tls` say so, too. Default false.
+    pub require_tls: bool,
+    /// Waiting between reconnects, which go on for ever unless `attempts` is given.
     pub reconnect: Backoff,
+    /// Whether servers that a server tells of are used besides those given; never with `ws://`. Default true.
+    pub discovered_servers: bool,
+    /// The topic under which answers come to us; must be allowed to be subscribed. Default `_INBOX`.
+    pub inbox_prefix: String,
     /// How long one connection attempt may take. Default 2 s.
     #[serde(with = "serde_seconds")]
     pub connect_timeout: Duration,
     /// Whether `connect` waits in the background for a first server instead of failing. Default false.
     pub retry_on_initial_connect: bool,
-    /// How often the server is asked for a sign of life. Default 10 s.
+    /// How often a silent server is asked for a sign of life; after three times it is taken for dead. Default 6 s.
     #[serde(with = "serde_seconds")]
     pub ping_interval: Duration,
     /// Whether missing streams are declared. Default true.
@@ -162,11 +191,15 @@ impl Default for Config {
             nkey: None,
             jwt: None,
             credentials: None,
+            credentials_from: None,
             tls: None,
+            require_tls: false,
             reconnect: Backoff::default(),
+            discovered_servers: true,
+            inbox_prefix: "_INBOX".into(),
             connect_timeout: Duration::from_secs(2),
             retry_on_initial_connect: false,
-            ping_interval: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(6),
             declare: true,
             replicas: 1,
             api_timeout: Duration::from_secs(5),
@@ -185,6 +218,18 @@ impl Config {
     /// # Errors
     /// `Config`, naming the setting that is unknown, malformed, half-given or contradictory.
     pub fn load(explicit: serde_json::Value, env: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        Self::load_with(explicit, env, None)
+    }
+
+    /// The same with a callback that is asked for credentials, which takes the place of those in the environment.
+    ///
+    /// # Errors
+    /// `Config` also when credentials are given besides.
+    pub fn load_with(
+        explicit: serde_json::Value,
+        env: impl Fn(&str) -> Option<String>,
+        credentials_from: Option<CredentialsSource>,
+    ) -> Result<Self> {
         let mut given = object(explicit)?;
         let env = |name: &str| env(name).filter(|v| !v.is_empty());
         let set = |map: &mut serde_json::Map<_, _>, field: &str, value: Option<String>| {
@@ -200,7 +245,8 @@ impl Config {
         set(&mut given, "servers", env("NATS_SERVER_URL").or_else(|| env("MQ_NAME_SERVER")));
         // Credentials are taken from one place only, so that a leftover variable never mixes with explicit ones.
         let in_url = given.get("servers").and_then(|s| s.as_str()).is_some_and(|s| s.contains('@'));
-        if !in_url && !CREDENTIAL_FIELDS.iter().any(|f| given.contains_key(*f)) {
+        if !in_url && credentials_from.is_none() && !CREDENTIAL_FIELDS.iter().any(|f| given.contains_key(*f))
+        {
             environment_credentials(&env, &mut given);
         }
         if let (Some(text), false) = (env("NATS_USE_JETSTREAM"), given.contains_key("jetstream")) {
@@ -225,7 +271,7 @@ impl Config {
         if local && !given.contains_key("jetstream") {
             given.insert("jetstream".into(), true.into());
         }
-        let config: Self = decode(given)?;
+        let config = Self { credentials_from, ..decode(given)? };
         config.check()?;
         Ok(config)
     }
@@ -253,6 +299,7 @@ impl Config {
             ("nkey", self.nkey.is_some()),
             ("user and password", self.user.is_some()),
             ("token", self.token.is_some()),
+            ("a callback for credentials", self.credentials_from.is_some()),
         ]
         .iter()
         .filter_map(|(name, on)| on.then_some(*name))
@@ -275,6 +322,7 @@ impl Config {
                 return Err(Error::config(format!("{name} is 0: give a time above 0")));
             }
         }
+        crate::topic::check_inbox_prefix(&self.inbox_prefix)?;
         self.reconnect.check("reconnect")
     }
 }

@@ -12,6 +12,7 @@ proptest! {
             max: Duration::from_millis(initial + more),
             factor,
             jitter,
+            attempts: None,
         };
         let d = b.delay(attempt, random);
         prop_assert!(d <= b.max);

@@ -1,6 +1,6 @@
 //! Core mode: a queue subscription emptied as fast as messages come, with what does not fit dropped and counted.
 
-use super::{Inner, buffer::Ended};
+use super::Inner;
 use crate::{
     error::{Error, ErrorKind, Result},
     mailbox::Post,
@@ -24,8 +24,14 @@ pub(super) async fn start(inner: &Arc<Inner>) -> Result<()> {
             .server(e.to_string())
     };
     let sub = inner.shared.client.queue_subscribe(topic, inner.config.group.clone()).await.map_err(failed)?;
-    // Whoever publishes after this returns is heard: the server has seen the subscription.
-    inner.shared.round_trip(inner.shared.config.api_timeout).await?;
+    // Whoever publishes after this returns is heard: the server has seen the subscription. Twice, for a denial comes
+    // another way than the answer of the first.
+    for _ in 0..2 {
+        inner.shared.round_trip(inner.shared.config.api_timeout).await?;
+    }
+    if let Some(e) = inner.failure.lock().clone() {
+        return Err(e);
+    }
     let (weak, stop) = (Arc::downgrade(inner), inner.stop.subscribe());
     inner.shared.spawn(tokio::task::unconstrained(run(weak, sub, stop)));
     Ok(())
@@ -56,6 +62,7 @@ async fn run(inner: Weak<Inner>, mut sub: Subscriber, mut stop: watch::Receiver<
         let mut b = inner.buffer.lock();
         let room = inner.config.pending_limit.saturating_sub(b.len());
         if batch.len() > room {
+            inner.shared.link.slow_consumer(&inner.topic);
             metrics.slow_consumer.add((batch.len() - room) as u64);
             batch.truncate(room);
         }
@@ -64,6 +71,6 @@ async fn run(inner: Weak<Inner>, mut sub: Subscriber, mut stop: watch::Receiver<
         drop(post);
     }
     if let Some(inner) = inner.upgrade() {
-        inner.finish(Ended::Closed);
+        inner.finish(inner.ending());
     }
 }

@@ -14,6 +14,7 @@ mod status;
 use crate::{
     bus::Shared,
     config::{ConsumerConfig, Order},
+    connection::Denied,
     error::{Error, ErrorKind, Result},
     mailbox::{Body, Completion, Mailbox, Post},
     message::Delivery,
@@ -78,6 +79,10 @@ pub(crate) struct Inner {
     room: Arc<Notify>,
     stop: watch::Sender<bool>,
     stopped: AtomicBool,
+    /// Why it cannot go on, when that is not its owner's wish.
+    failure: Mutex<Option<Error>>,
+    /// Where its pulls are answered.
+    inbox: std::sync::OnceLock<String>,
     /// Made with the first dead letter.
     dead_letters: OnceCell<crate::Producer>,
 }
@@ -137,7 +142,7 @@ impl Consumer {
         limit: usize,
     ) -> Self {
         let by_key = config.order == Some(Order::Key);
-        Self {
+        let this = Self {
             inner: Arc::new(Inner {
                 shared: shared.clone(),
                 topic: topic.into(),
@@ -147,16 +152,17 @@ impl Consumer {
                 room: Arc::new(Notify::new()),
                 stop: watch::Sender::new(false),
                 stopped: AtomicBool::new(false),
+                failure: Mutex::default(),
+                inbox: std::sync::OnceLock::new(),
                 dead_letters: OnceCell::new(),
             }),
-        }
+        };
+        shared.keep(&this.inner);
+        this
     }
 
     pub(crate) fn of(inner: Arc<Inner>) -> Self {
         Self { inner }
-    }
-    pub(crate) fn weak(&self) -> std::sync::Weak<Inner> {
-        Arc::downgrade(&self.inner)
     }
 
     /// The topic, with its wildcards.
@@ -365,6 +371,38 @@ impl Inner {
             self.room.notify_one();
         }
         ack
+    }
+
+    pub(crate) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Whether the server's denial of a topic keeps it from going on.
+    pub(crate) fn concerns(&self, what: &Denied) -> bool {
+        let (topic, group) = (what.topic.as_str(), self.config.group.as_str());
+        let Some(stream) = &self.stream else {
+            return !what.publish && *topic == *self.topic && what.group.as_ref().is_none_or(|g| *g == group);
+        };
+        if !what.publish {
+            return self.inbox.get().is_some_and(|inbox| topic.strip_prefix(&**inbox) == Some(".*"));
+        }
+        // Acks, the server's older and newer way: with and without the stream's home before its name.
+        let ours = |rest: &str| rest.contains(&format!(".{stream}.{group}."));
+        topic.strip_prefix("$JS.API.CONSUMER.MSG.NEXT.") == Some(&format!("{stream}.{group}"))
+            || topic.strip_prefix("$JS.ACK").is_some_and(ours)
+    }
+
+    /// Ends it with an error, whoever waits for it told.
+    pub(crate) fn fail(&self, e: Error) {
+        let e = e.group(&self.config.group);
+        let e = if let Some(stream) = &self.stream { e.stream(&**stream) } else { e };
+        self.failure.lock().get_or_insert(e);
+        self.stop.send_replace(true);
+    }
+
+    /// How it ends when it has been told to stop.
+    fn ending(&self) -> Ended {
+        self.failure.lock().clone().map_or(Ended::Closed, Ended::Failed)
     }
 
     /// The last act of a loop: others may have what is buffered, and waiters are told.

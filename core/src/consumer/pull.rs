@@ -104,6 +104,11 @@ impl Loop {
         durable: Durable,
     ) -> Result<Self> {
         let inbox = inner.shared.client.new_inbox();
+        let inbox = match source {
+            // By this name it is told when the server denies it.
+            Source::Topic => inner.inbox.get_or_init(|| inbox).clone(),
+            Source::Replays { .. } => inbox,
+        };
         let sub = inner.shared.client.subscribe(format!("{inbox}.*")).await.map_err(|e| {
             Error::new(ErrorKind::Connection, "the inbox could not be subscribed")
                 .topic(&*inner.topic)
@@ -168,8 +173,11 @@ impl Loop {
                     }
                 }
                 Event::Tick => self.tick(&inner),
-                Event::Stop => break Ended::Closed,
-                Event::Lost => break Ended::Failed(Error::closed("connection").topic(&*inner.topic)),
+                Event::Stop => break inner.ending(),
+                Event::Lost => {
+                    let lost = || Error::closed("connection").topic(&*inner.topic);
+                    break Ended::Failed(inner.failure.lock().clone().unwrap_or_else(lost));
+                }
                 Event::Look => {}
             }
         };

@@ -81,6 +81,10 @@ impl State {
             if slot.due > now {
                 continue;
             }
+            if slot.phase == Phase::Denied {
+                ended.push((slot.order(), id, slot.denied()));
+                continue;
+            }
             if slot.deadline <= now {
                 ended.push((slot.order(), id, slot.expired()));
                 continue;
@@ -101,6 +105,8 @@ impl State {
     /// After a reconnect: what was sent before it is sent again, in order, or is unknown where it may not be.
     pub(crate) fn reconnected(&mut self, epoch: u64, post: &mut Post) {
         let (mut again, mut unknown) = (Vec::new(), Vec::new());
+        // Subscribed anew: it is allowed now, or denied again.
+        self.deaf = None;
         for (id, slot) in &self.slots {
             if matches!(slot.phase, Phase::Sent(e) if e < epoch) {
                 match slot.kind {

@@ -56,6 +56,8 @@ pub(super) enum Phase {
     Sent(u64),
     /// Answered with "not now": tried again when due.
     Backoff,
+    /// Denied by the server: it ends when due, unless its answer comes before.
+    Denied,
 }
 
 #[derive(Debug)]

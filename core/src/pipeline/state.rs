@@ -57,6 +57,10 @@ pub(crate) struct State {
     /// When the sweeper must look next.
     pub(crate) next_due: Option<Instant>,
     pub(crate) closed: bool,
+    /// Why there will be no connection any more, when that is not its owner's wish.
+    pub(super) gone: Option<Error>,
+    /// Why no answer can come on this connection: our inbox may not be read.
+    pub(super) deaf: Option<Error>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -85,6 +89,8 @@ impl State {
             ids: Ids { prefix: format!("{}.", nuid::next()), next: 0 },
             next_due: None,
             closed: false,
+            gone: None,
+            deaf: None,
             metrics,
         }
     }
@@ -169,7 +175,7 @@ impl State {
         now: Instant,
     ) -> Result<Submitted, Error> {
         if self.closed {
-            return Err(Error::closed("bus"));
+            return Err(self.why_closed());
         }
         let Some(p) = self.producers.get_mut(producer) else { return Err(Error::closed("producer")) };
         if p.closed {
@@ -456,7 +462,9 @@ impl State {
         while let Some(id) = self.slots.keys().next() {
             let ids: Vec<_> = std::iter::once(id).chain(self.slots.keys()).collect();
             for id in ids {
-                if let Some(body) = self.slots.get(id).map(Slot::expired) {
+                let end =
+                    |slot: &Slot| self.gone.as_ref().map_or_else(|| slot.expired(), |e| slot.given_up(e));
+                if let Some(body) = self.slots.get(id).map(end) {
                     self.settle(id, body, post);
                 }
             }

@@ -21,7 +21,7 @@ pub struct Server {
     child: Child,
     port: u16,
     args: Vec<String>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Server {
@@ -37,15 +37,18 @@ impl Server {
         let port =
             std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("port").port();
         let file = dir.path().join("server.conf");
-        std::fs::write(&file, config).expect("config");
         let mut args: Vec<String> = ["-a", "127.0.0.1", "-p"].map(String::from).to_vec();
         args.extend([port.to_string(), "-sd".into(), dir.path().display().to_string()]);
         args.extend(["-c".into(), file.display().to_string()]);
         args.extend(flags.iter().map(ToString::to_string));
-        let child = spawn(&args);
-        let server = Self { child, port, args, _dir: dir };
+        std::fs::write(&file, config).expect("config");
+        let server = Self { child: spawn(&args), port, args, dir };
         server.wait();
         server
+    }
+    /// Another configuration file, for its next start.
+    pub fn reconfigure(&self, config: &str) {
+        std::fs::write(self.dir.path().join("server.conf"), config).expect("config");
     }
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
@@ -53,6 +56,26 @@ impl Server {
     pub fn kill(&mut self) {
         self.child.kill().expect("kill");
         self.child.wait().expect("wait");
+    }
+    /// SIGSTOP: it neither answers nor hangs up.
+    pub fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+    /// SIGHUP: it reads its configuration again.
+    pub fn reload(&self, config: &str) {
+        self.reconfigure(config);
+        self.signal(rustix::process::Signal::HUP);
+    }
+    /// SIGUSR2: lame duck mode.
+    pub fn lame_duck(&self) {
+        self.signal(rustix::process::Signal::USR2);
+    }
+    fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).expect("signal");
     }
     pub fn restart(&mut self) {
         self.child = spawn(&self.args);

@@ -1,0 +1,91 @@
+//! Credentials as a callback gives them.
+
+use super::Secret;
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use std::{fmt, pin::Pin, sync::Arc};
+
+/// Credentials: one way to sign in, in the fields of its kind.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Credentials {
+    /// User name; needs `password`.
+    pub user: Option<String>,
+    /// Password; needs `user`.
+    pub password: Option<Secret>,
+    /// Token.
+    pub token: Option<Secret>,
+    /// `NKey` seed.
+    pub nkey: Option<Secret>,
+    /// User JWT; needs `nkey`.
+    pub jwt: Option<Secret>,
+    /// The text of a credentials file.
+    pub file: Option<Secret>,
+}
+
+impl Credentials {
+    /// Reads what a host's callback gave: the fields by name, or the text of a credentials file.
+    ///
+    /// # Errors
+    /// `Config`, never holding what was given.
+    pub fn read(given: serde_json::Value) -> Result<Self> {
+        if let serde_json::Value::String(text) = &given {
+            return Ok(Self { file: Some(text.as_str().into()), ..Self::default() });
+        }
+        // What serde says may repeat a value.
+        serde_json::from_value(given).map_err(|_| {
+            Error::config("credentials: give the text of a credentials file, or user, password, token, nkey, jwt by name")
+        })
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Credentials>> + Send>>;
+
+/// Where credentials that change come from: asked before every connection.
+#[derive(Clone)]
+pub struct CredentialsSource(Arc<dyn Fn() -> Answer + Send + Sync>);
+
+impl CredentialsSource {
+    /// A source that calls `f`; it has `api_timeout` to answer.
+    pub fn new<F>(f: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Credentials>> + Send + 'static,
+    {
+        Self(Arc::new(move || Box::pin(f())))
+    }
+    /// A source that hands each question on: what it is given answers it, from any thread, at any time.
+    pub fn asking(f: impl Fn(Question) + Send + Sync + 'static) -> Self {
+        Self::new(move || {
+            let (tx, rx) = tokio::sync::oneshot::channel();
+            f(Question(tx));
+            async { rx.await.unwrap_or_else(|_| Err(Error::config("nobody answers it any more"))) }
+        })
+    }
+    pub(crate) fn ask(&self) -> impl Future<Output = Result<Credentials>> + Send {
+        (self.0)()
+    }
+}
+
+/// A question for credentials under way. Dropped without an answer, the attempt to connect fails.
+#[derive(Debug)]
+pub struct Question(tokio::sync::oneshot::Sender<Result<Credentials>>);
+
+impl Question {
+    /// Ends the wait for it.
+    pub fn answer(self, answer: Result<Credentials>) {
+        // The one who asked may have lost patience, which is its right.
+        let _ = self.0.send(answer);
+    }
+}
+
+impl PartialEq for CredentialsSource {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for CredentialsSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}

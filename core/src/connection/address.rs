@@ -1,0 +1,142 @@
+//! The addresses of the pool, read: their secrets taken out, their schemes checked against one another.
+
+use crate::{
+    config::Config,
+    error::{Error, Result},
+};
+use async_nats::ServerAddr;
+use std::{net::IpAddr, time::Duration};
+
+/// One address of the pool, without its secrets.
+pub(super) struct Address {
+    pub(super) addr: ServerAddr,
+    pub(super) user: Option<(String, Option<String>)>,
+    /// Whether its scheme asks for encryption.
+    pub(super) tls: bool,
+}
+
+fn parse(text: &str) -> Result<Address> {
+    // Secrets may stand in the address, so it is never repeated in the error.
+    let shown = text.rsplit('@').next().unwrap_or_default();
+    let bad = |why: &str| {
+        Error::config(format!("servers: {shown:?} {why}: write nats://host:4222 or tls://host:4222"))
+    };
+    let scheme = text.split_once("://").map_or("nats", |(s, _)| s);
+    if !matches!(scheme, "nats" | "tls" | "ws" | "wss") {
+        return Err(bad("has a scheme that is not supported"));
+    }
+    let full = if text.contains("://") { text.to_owned() } else { format!("nats://{text}") };
+    let mut url = url::Url::parse(&full).map_err(|_| bad("is not an address"))?;
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(bad("has no host"));
+    }
+    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+        return Err(bad("has more than a host and a port"));
+    }
+    let decode = |s: &str| percent_encoding::percent_decode_str(s).decode_utf8_lossy().into_owned();
+    let user = (!url.username().is_empty()).then(|| (decode(url.username()), url.password().map(decode)));
+    let stripped = url.set_username("").and_then(|()| url.set_password(None));
+    stripped.map_err(|()| bad("is not an address"))?;
+    let addr = url.as_str().parse().map_err(|_| bad("is not an address"))?;
+    Ok(Address { addr, user, tls: matches!(scheme, "tls" | "wss") })
+}
+
+pub(super) fn addresses(config: &Config) -> Result<Vec<Address>> {
+    let found: Vec<_> = config
+        .servers
+        .split(',')
+        .map(str::trim)
+        .filter(|s| !s.is_empty())
+        .map(parse)
+        .collect::<Result<_>>()?;
+    if found.is_empty() {
+        return Err(Error::config(
+            "servers is empty: give at least one address, such as nats://127.0.0.1:4222",
+        ));
+    }
+    let web = found.iter().filter(|a| a.addr.is_websocket()).count();
+    if web > 0 && web < found.len() {
+        return Err(Error::config(
+            "servers: addresses of WebSockets (ws://, wss://) and others are mixed: keep one kind",
+        ));
+    }
+    if web > 0 && needs_tls(config, &found) && !found.iter().all(|a| a.tls) {
+        return Err(Error::config("servers: TLS is asked for, and an address is ws://: write wss://"));
+    }
+    Ok(found)
+}
+
+/// Whether every server, discovered ones included, must be spoken to encrypted.
+pub(super) fn needs_tls(config: &Config, pool: &[Address]) -> bool {
+    config.require_tls || config.tls.is_some() || pool.iter().any(|a| a.tls)
+}
+
+/// As it is shown: host and port.
+pub(super) fn shown(addr: &ServerAddr) -> String {
+    let host = addr.host();
+    if host.contains(':') { format!("[{host}]:{}", addr.port()) } else { format!("{host}:{}", addr.port()) }
+}
+
+/// Whether it is this very machine.
+pub(super) fn is_loopback(addr: &ServerAddr) -> bool {
+    addr.host().parse::<IpAddr>().map_or(addr.host() == "localhost", |ip| ip.is_loopback())
+}
+
+/// Looks the host name up: the client does so without a limit of time, which lets one slow name server hold up all.
+pub(super) async fn resolves(addr: &ServerAddr, timeout: Duration) -> Result<(), String> {
+    if addr.host().parse::<IpAddr>().is_ok() {
+        return Ok(());
+    }
+    match tokio::time::timeout(timeout, tokio::net::lookup_host((addr.host(), addr.port()))).await {
+        Ok(Ok(mut found)) => found.next().map(|_| ()).ok_or_else(|| "the host name has no address".into()),
+        Ok(Err(e)) => Err(format!("the host name cannot be resolved: {e}")),
+        Err(_) => Err("the host name was not resolved in time (connect_timeout)".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn config(servers: &str) -> Config {
+        Config { servers: servers.into(), ..Config::default() }
+    }
+
+    #[test]
+    fn addresses_lose_their_secrets() {
+        let pool = |c: &Config| addresses(c).map(|all| all.into_iter().map(|a| a.addr).collect::<Vec<_>>());
+        let found = pool(&config("nats://u:hunter2@a:4222, b:4223,tls://c")).unwrap();
+        assert_eq!(found.len(), 3);
+        assert_eq!(found.iter().map(shown).collect::<Vec<_>>(), ["a:4222", "b:4223", "c:4222"]);
+        assert!(!format!("{found:?}").contains("hunter2"));
+        for bad in [
+            "",
+            " , ",
+            "http://a",
+            "nats://",
+            "nats://a:99999",
+            "nats://u:hunter2@a:4222/x?y",
+            "nats://a b",
+            "ws://a,nats://b",
+            "ws://a,wss://b",
+        ] {
+            let e = pool(&config(bad)).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Config, "{bad}");
+            assert!(!e.to_string().contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn this_machine_and_others() {
+        for (address, here) in [
+            ("127.0.0.1", true),
+            ("localhost", true),
+            ("[::1]:4222", true),
+            ("10.0.0.1", false),
+            ("a", false),
+        ] {
+            assert_eq!(is_loopback(&addresses(&config(address)).unwrap()[0].addr), here, "{address}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The state of a connection: changed by the client's events, read by everybody.
+//!
+//! Owns the state and the epoch, a number that grows with every (re)connection, by which others tell what was sent
+//! before a loss; and tells listeners and the parts concerned what happened.
+
+use super::{
+    denied::{Denied, is_auth},
+    events::{Event, EventKind, Events, Hub},
+};
+use crate::{
+    error::{Error, ErrorKind},
+    metrics::Metrics,
+};
+use async_nats::{Event as ClientEvent, ServerError};
+use parking_lot::Mutex;
+use std::sync::{
+    Arc, Weak,
+    atomic::{AtomicBool, Ordering},
+};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+
+/// The state of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No server was reached yet.
+    Connecting,
+    /// A server answers.
+    Connected,
+    /// The server was lost; reconnecting goes on.
+    Disconnected,
+    /// Closed by its owner, or reconnecting was given up.
+    Closed,
+}
+
+impl State {
+    /// The state's name, the same in every language.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Disconnected => "disconnected",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// A part that must act on what happens to the connection. Called on the client's own task: it must not block.
+pub(crate) trait Hear: Send + Sync {
+    /// The server denies a topic.
+    fn denied(&self, what: &Denied, e: &Error);
+    /// There will be no connection any more.
+    fn gave_up(&self, e: &Error);
+}
+
+/// The state that the client's callback changes and everybody reads.
+pub(crate) struct Link {
+    connected: AtomicBool,
+    state: Mutex<State>,
+    epoch: watch::Sender<u64>,
+    metrics: Arc<Metrics>,
+    hub: Hub,
+    parts: Mutex<Vec<Weak<dyn Hear>>>,
+    /// The server that the connection is, or will be, with.
+    peer: Mutex<Option<String>>,
+    /// What the server said on this connection that may be why it ends.
+    last_words: Mutex<Option<String>>,
+    /// Why there will be no connection any more.
+    failure: Mutex<Option<Error>>,
+    /// Ends a wait between attempts.
+    hurry: Notify,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("state", &self.state()).field("epoch", &self.epoch()).finish()
+    }
+}
+
+impl Link {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            connected: AtomicBool::new(false),
+            state: Mutex::new(State::Connecting),
+            epoch: watch::Sender::new(0),
+            metrics,
+            hub: Hub::default(),
+            parts: Mutex::default(),
+            peer: Mutex::default(),
+            last_words: Mutex::default(),
+            failure: Mutex::default(),
+            hurry: Notify::new(),
+        })
+    }
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
+    }
+    pub(crate) fn state(&self) -> State {
+        *self.state.lock()
+    }
+    /// The connections so far; 0 before the first.
+    pub(crate) fn epoch(&self) -> u64 {
+        *self.epoch.borrow()
+    }
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.epoch.subscribe()
+    }
+    /// Why there will be no connection any more, once reconnecting was given up.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.failure.lock().clone()
+    }
+    /// The events from now on.
+    pub(crate) fn events(&self) -> Events {
+        self.hub.listen()
+    }
+    /// From now on this part is told what concerns it.
+    pub(crate) fn hear(&self, part: Weak<dyn Hear>) {
+        self.parts.lock().push(part);
+    }
+    fn parts(&self) -> Vec<Arc<dyn Hear>> {
+        self.parts.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// False when it is closed, which is for good.
+    fn set(&self, state: State) -> bool {
+        let mut current = self.state.lock();
+        let open = *current != State::Closed;
+        if open {
+            *current = state;
+        }
+        self.connected.store(*current == State::Connected, Ordering::Release);
+        open
+    }
+    pub(crate) fn close(&self) {
+        if self.set(State::Closed) {
+            self.hurry.notify_one();
+            self.hub.tell(&Event::new(EventKind::Closed).cause("closed by its owner"));
+        }
+    }
+    /// Ends the trying: whoever waits is told.
+    pub(super) fn give_up(&self, why: &str) {
+        let e = Error::new(ErrorKind::Connection, format!("reconnecting was given up: {why}"));
+        *self.failure.lock() = Some(e.clone());
+        if !self.set(State::Closed) {
+            return;
+        }
+        tracing::error!(why, "reconnecting was given up");
+        self.parts().iter().for_each(|part| part.gave_up(&e));
+        self.epoch.send_modify(|_| {});
+        self.hub.tell(&Event::new(EventKind::Closed).cause(e.message()));
+    }
+
+    /// Waits before an attempt, unless there is a reason to go on at once.
+    pub(super) async fn hurried(&self, wait: Duration) {
+        if !wait.is_zero() && self.state() != State::Closed {
+            let _ = tokio::time::timeout(wait, self.hurry.notified()).await;
+        }
+    }
+    /// Lets the next attempt be made at once.
+    pub(crate) fn hurry(&self) {
+        self.hurry.notify_one();
+    }
+
+    /// Whom the next connection will be with.
+    pub(super) fn dials(&self, server: &str) {
+        *self.peer.lock() = Some(server.to_owned());
+    }
+    /// A server that could not be used.
+    pub(super) fn failed(&self, server: &str, cause: &str) {
+        let kind = if is_auth(cause) { EventKind::AuthFailed } else { EventKind::Connecting };
+        tracing::debug!(server, cause, "a connection attempt failed");
+        self.hub.tell_now_and_then(&Event::new(kind).server(Some(server.to_owned())).cause(cause));
+    }
+    /// Messages of a topic were dropped because they were not taken fast enough.
+    pub(crate) fn slow_consumer(&self, topic: &str) {
+        let text = "messages were dropped: they come faster than they are taken";
+        let e = Event::new(EventKind::SlowConsumer).cause(text).server(self.peer());
+        self.hub.tell_now_and_then(&if topic.is_empty() { e } else { e.topic(topic) });
+    }
+    pub(super) fn peer(&self) -> Option<String> {
+        self.peer.lock().clone()
+    }
+    /// Why this connection ends, should it end now.
+    pub(crate) fn because(&self, cause: &str) {
+        *self.last_words.lock() = Some(cause.to_owned());
+    }
+
+    pub(super) fn on_event(&self, event: &ClientEvent) {
+        match event {
+            ClientEvent::Connected => self.on_connected(),
+            ClientEvent::Disconnected => {
+                let cause = self.last_words.lock().take();
+                let cause = cause.unwrap_or_else(|| "the server hung up, or did not answer any more".into());
+                let open = self.set(State::Disconnected);
+                self.epoch.send_modify(|_| {});
+                if open {
+                    tracing::warn!(cause, "disconnected; reconnecting");
+                    self.hub.tell(&Event::new(EventKind::Disconnected).server(self.peer()).cause(cause));
+                }
+            }
+            ClientEvent::SlowConsumer(_) => {
+                self.metrics.slow_consumer.add(1);
+                self.slow_consumer("");
+            }
+            ClientEvent::ServerError(e) => self.on_server_error(e),
+            ClientEvent::ClientError(e) => tracing::debug!(error = %e, "connection error"),
+            ClientEvent::LameDuckMode => {
+                tracing::info!("the server is about to shut down");
+                self.because("the server shut down");
+                self.hub.tell(&Event::new(EventKind::LameDuck).server(self.peer()));
+            }
+            ClientEvent::Draining | ClientEvent::Closed => {}
+        }
+    }
+
+    fn on_connected(&self) {
+        *self.last_words.lock() = None;
+        let (mut open, mut again) = (true, false);
+        // In one step: nothing is sent on this connection under the number of the last one.
+        self.epoch.send_modify(|e| {
+            *e += 1;
+            again = *e > 1;
+            if again {
+                self.metrics.reconnects.add(1);
+            }
+            open = self.set(State::Connected);
+        });
+        tracing::info!(epoch = self.epoch(), "connected");
+        if open {
+            let kind = if again { EventKind::Reconnected } else { EventKind::Connected };
+            self.hub.tell(&Event::new(kind).server(self.peer()));
+        }
+    }
+
+    fn on_server_error(&self, e: &ServerError) {
+        let text = match e {
+            ServerError::Other(text) => text.clone(),
+            other => other.to_string(),
+        };
+        if let Some(denied) = Denied::parse(&text) {
+            let e = denied.error();
+            self.parts().iter().for_each(|part| part.denied(&denied, &e));
+            tracing::debug!(error = %e, "the server denies a topic");
+            let event = Event::new(EventKind::PermissionDenied).topic(&denied.topic).cause(text);
+            return self.hub.tell_now_and_then(&event.server(self.peer()));
+        }
+        tracing::warn!(error = %e, "the server reports an error");
+        if is_auth(&text) {
+            let event = Event::new(EventKind::AuthFailed).cause(text.as_str()).server(self.peer());
+            self.hub.tell_now_and_then(&event);
+        }
+        self.because(&text);
+    }
+}
