@@ -154,7 +154,7 @@ impl Completion {
     }
     /// Whether nobody can hear of it any more.
     pub(crate) fn is_gone(&self) -> bool {
-        matches!(self, Self::Task(tx) if tx.is_closed())
+        matches!(self, Self::Nobody) || matches!(self, Self::Task(tx) if tx.is_closed())
     }
     /// What a host of this mailbox knows the call by.
     pub(crate) fn token_of(&self, of: &Arc<Mailbox>) -> Option<u64> {

@@ -227,8 +227,10 @@ impl Producer {
             return self.shared.pipeline.change(|s| s.flush(self.id, done, &mut post));
         }
         // In core mode nothing is acked, so the flush is a round trip behind everything sent before it.
-        let (shared, id, timeout) = (self.shared.clone(), self.id, self.delivery_timeout);
+        // The producer itself goes along: its last handle may be dropped before the flush has begun.
+        let this = self.clone();
         crate::runtime::spawn(async move {
+            let (shared, id, timeout) = (&this.shared, this.id, this.delivery_timeout);
             let (settled, rx) = Completion::task();
             shared.pipeline.change(|s| s.flush(id, settled, &mut Post::default()));
             let result = match rx.await {
@@ -329,7 +331,8 @@ impl Producer {
         });
     }
 
-    async fn check_stream(&self) -> Result<()> {
+    /// The stream that takes the messages.
+    async fn check_stream(&self) -> Result<Arc<str>> {
         let stream = self.shared.stream_for(&self.topic, self.declare).await?;
         let window = stream.duplicate_window;
         if self.dedupe && window > 0.0 && self.delivery_timeout.as_secs_f64() >= window {
@@ -340,6 +343,6 @@ impl Producer {
             .topic(&*self.topic)
             .stream(stream.name));
         }
-        Ok(())
+        Ok(stream.name.into())
     }
 }

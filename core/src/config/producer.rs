@@ -19,7 +19,8 @@ pub struct ProducerConfig {
     /// How long an ack is waited for before the message is sent again with the same id. Default 5 s.
     #[serde(with = "serde_seconds")]
     pub ack_timeout: Duration,
-    /// Whether messages carry an id so that a retry never stores twice. Default true.
+    /// Whether messages carry an id, and are sent again under it when an ack is lost. Default true. Without it a lost
+    /// ack is an unknown outcome, also of a message with an id of its own.
     pub dedupe: bool,
     /// Whether a missing stream is declared. Default: the connection's setting.
     pub declare: Option<bool>,

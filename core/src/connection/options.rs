@@ -13,6 +13,7 @@ use crate::{
     config::Config,
     error::{Error, ErrorKind, Result},
 };
+use async_nats::rustls::Error as TlsError;
 use async_nats::{AuthError, ConnectError, ConnectErrorKind, ConnectOptions, ReconnectToServer, ServerAddr};
 use std::{sync::Arc, time::Duration};
 
@@ -105,10 +106,12 @@ fn warnings(config: &Config, pool: &[Address], sign_in: &SignIn) -> Vec<String> 
 
 /// Whether TLS failed, also where the client reports it as an I/O error.
 fn is_tls(e: &ConnectError) -> bool {
-    let source = std::error::Error::source(e).and_then(|s| s.downcast_ref::<std::io::Error>());
-    let inner = source.and_then(std::io::Error::get_ref);
-    e.kind() == ConnectErrorKind::Tls
-        || inner.and_then(|i| i.downcast_ref::<async_nats::rustls::Error>()).is_some()
+    let is = |e: &(dyn std::error::Error + 'static)| {
+        let inner = e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        e.is::<TlsError>() || inner.is_some_and(|i| i.is::<TlsError>())
+    };
+    let mut sources = std::iter::successors(std::error::Error::source(e), |e| e.source());
+    e.kind() == ConnectErrorKind::Tls || sources.any(is)
 }
 
 /// The client's error as ours, naming the servers.

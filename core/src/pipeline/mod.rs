@@ -36,7 +36,7 @@ use state::State;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -44,6 +44,8 @@ use tokio::{sync::Notify, task::JoinSet};
 
 /// Answers read under one lock; also bounds what a wake-up of the host carries.
 const BATCH: usize = 1024;
+/// Bytes handed to the client until it must have written them: its own queue is bounded by messages only.
+const UNWRITTEN: usize = 16 << 20;
 
 pub(crate) struct Pipeline {
     state: Mutex<State>,
@@ -51,6 +53,8 @@ pub(crate) struct Pipeline {
     inbox: String,
     work: Notify,
     writer_sleeps: AtomicBool,
+    /// Bytes handed over since the client has last written all.
+    unwritten: AtomicUsize,
     timer: Notify,
 }
 
@@ -73,6 +77,7 @@ impl Pipeline {
             inbox: c.client.new_inbox(),
             work: Notify::new(),
             writer_sleeps: AtomicBool::new(false),
+            unwritten: AtomicUsize::new(0),
             timer: Notify::new(),
         });
         c.link.hear(denied::weak(&pipeline));
@@ -276,7 +281,9 @@ impl Pipeline {
                     continue;
                 }
             };
+            let len = wire.body.len();
             let too_large = publish(client, wire, reply).await;
+            self.written(client, len).await;
             match slot {
                 Some((id, _)) if too_large => refused.push(id),
                 Some((id, Role::Core)) => core.push(id),
@@ -299,11 +306,28 @@ impl Pipeline {
                 return sent;
             }
             let Some((topic, body)) = plain.next() else { return n };
+            let len = body.len();
             if let Err(e) = client.publish(topic, body).await {
                 tracing::debug!(error = %e, "a message was not handed over");
             }
+            self.written(client, len).await;
         }
         n
+    }
+
+    /// Waits for the client where too much is with it that it has not written: a server that stalls must not fill it.
+    async fn written(&self, client: &Client, len: usize) {
+        // The writer's own count: no other changes it.
+        let unwritten = self.unwritten.load(Ordering::Relaxed) + len;
+        self.unwritten.store(if unwritten > UNWRITTEN { 0 } else { unwritten }, Ordering::Relaxed);
+        if unwritten > UNWRITTEN {
+            let mut epoch = self.link.watch();
+            let lost = async { while self.link.is_connected() && epoch.changed().await.is_ok() {} };
+            tokio::select! {
+                result = client.flush() => drop(result),
+                () = lost => {}
+            }
+        }
     }
 
     fn give_back(&self, rest: impl Iterator<Item = Item>, plain: &mut Batch) {

@@ -181,7 +181,7 @@ impl State {
         if p.closed {
             return Err(Error::closed("producer").topic(p.topic.as_str()));
         }
-        let (topic, jetstream, deduped) = (p.topic.clone(), p.jetstream, p.config.dedupe || s.has_id);
+        let (topic, jetstream, deduped) = (p.topic.clone(), p.jetstream, p.config.dedupe);
         let deadline = now + p.config.delivery_timeout;
         let full = p.in_flight >= p.config.max_in_flight || !p.waiting.is_empty();
         let backlogged = self.out_bytes >= p.most_bytes();
@@ -268,12 +268,19 @@ impl State {
         }
     }
 
-    pub(crate) fn prepared(&mut self, producer: ProducerId, result: Result<(), Error>, post: &mut Post) {
+    /// The producer's stream was found, or not.
+    pub(crate) fn prepared(
+        &mut self,
+        producer: ProducerId,
+        result: Result<Arc<str>, Error>,
+        post: &mut Post,
+    ) {
         let Some(p) = self.producers.get_mut(producer) else { return };
         let held = std::mem::take(&mut p.held);
         match result {
-            Ok(()) => {
+            Ok(stream) => {
                 p.preparation = Preparation::Ready;
+                p.stream = Some(stream);
                 held.into_iter().for_each(|id| self.dispatch(id));
             }
             Err(e) => {
@@ -287,13 +294,23 @@ impl State {
         }
     }
 
+    /// Names the message and its stream in the error of its send.
+    fn name(&self, slot: &Slot, e: &mut Error) {
+        if let Some(id) = slot.wire.message_id() {
+            *e = e.clone().id(id);
+        }
+        if let (Kind::Publish { producer, .. }, None) = (&slot.kind, e.stream_name())
+            && let Some(stream) = self.producers.get(*producer).and_then(|p| p.stream.as_deref())
+        {
+            *e = e.clone().stream(stream);
+        }
+    }
+
     /// Ends a slot with its one outcome, and lets on what waited for it.
     pub(crate) fn settle(&mut self, id: SlotId, mut body: Body, post: &mut Post) {
         let Some(slot) = self.slots.remove(id) else { return };
-        if let Body::Sent(Err(e)) = &mut body
-            && let Some(id) = slot.wire.message_id()
-        {
-            *e = e.clone().id(id);
+        if let Body::Sent(Err(e)) = &mut body {
+            self.name(&slot, e);
         }
         // Only what has left its lane may let the next of its key go.
         let head = slot.phase != Phase::Waiting;
@@ -309,7 +326,7 @@ impl State {
             } else {
                 m.rejected.add(1);
             }
-            slot.done.is_nobody().then(|| e.clone())
+            slot.done.is_gone().then(|| e.clone())
         } else {
             self.metrics.acked.add(1);
             None

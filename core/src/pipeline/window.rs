@@ -99,7 +99,8 @@ impl ProducerState {
     }
     pub(super) fn end_flushes(&mut self, post: &mut Post) {
         let ended: Vec<_> = self.flushes.extract_if(.., |f| f.left == 0).collect();
-        for flush in ended {
+        // One that nobody waits for any more tells nobody.
+        for flush in ended.into_iter().filter(|f| !f.done.is_gone()) {
             let failed = Error::many(std::mem::take(&mut self.failures), std::mem::take(&mut self.failed));
             post.add(flush.done, Body::Done(failed.map_or(Ok(()), Err)));
         }
