@@ -52,7 +52,9 @@ export async function startServer({ jetstream = false, config = "" } = {}) {
   const folder = mkdtempSync(join(tmpdir(), "eventbus-node-"));
   const port = await freePort();
   const file = join(folder, "server.conf");
-  const reconfigure = (text) => writeFileSync(file, text);
+  // Streams reserve their most bytes, a GiB each as the platform declares them: more than a small disk has.
+  const room = jetstream ? "jetstream { max_file_store: 10TB }\n" : "";
+  const reconfigure = (text) => writeFileSync(file, (text.includes("jetstream") ? "" : room) + text);
   reconfigure(config);
   const args = ["-a", "127.0.0.1", "-p", String(port), "-c", file, ...(jetstream ? ["-js", "-sd", folder] : [])];
   let child;

@@ -38,6 +38,7 @@ class Server:
         self.dir = tempfile.mkdtemp(prefix="nats-")
         self.port = free_port()
         self._file = Path(self.dir) / "server.conf"
+        self._jetstream = "-js" in flags
         self.reconfigure(config)
         self._args = [
             binary(),
@@ -61,7 +62,9 @@ class Server:
 
     def reconfigure(self, config: str) -> None:
         """Another configuration file, for its next start."""
-        self._file.write_text(config)
+        # Streams reserve their most bytes, a GiB each as the platform declares them: more than a small disk has.
+        room = "" if "jetstream" in config else "jetstream { max_file_store: 10TB }\n"
+        self._file.write_text((room if self._jetstream else "") + config)
 
     def start(self) -> None:
         """Starts it and waits until it answers."""
