@@ -6,15 +6,15 @@
 use crate::{
     bus::Bus,
     convert,
-    errors::text,
+    errors::{OrRaise, text},
     pack::{self, Pack},
 };
 use napi::{Env, bindgen_prelude::*, threadsafe_function::ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use nats_eventbus::{
-    Completion, Config, Listener, Mailbox, Producer, PubAck,
+    Completion, Config, Credentials, CredentialsSource, Error, ErrorKind, Listener, Mailbox, Producer,
+    PubAck, Question,
     mailbox::{Body, Letter},
-    read_reply_body,
 };
 use parking_lot::Mutex;
 use std::{
@@ -40,7 +40,15 @@ pub(crate) struct Office {
     mailbox: Arc<Mailbox>,
     /// Sends whose wait was given up: a failure of theirs belongs to the next flush.
     abandoned: Mutex<HashMap<u64, Producer>>,
+    /// Questions for credentials that JavaScript has not answered yet.
+    questions: Mutex<Questions>,
     desk: Mutex<Desk>,
+}
+
+#[derive(Default)]
+struct Questions {
+    open: HashMap<u32, Question>,
+    last: u32,
 }
 
 /// What one drain leaves for the calls after it.
@@ -61,6 +69,33 @@ impl Office {
     pub(crate) fn listener(&self, token: f64) -> Listener {
         let told = Told { mailbox: self.mailbox.clone(), token: convert::whole_number(token) };
         Listener::new(move |e| told.post(Body::Done(Err(e))))
+    }
+
+    /// Posts each question for credentials under this token.
+    fn source(&self, token: f64) -> CredentialsSource {
+        let told = Told { mailbox: self.mailbox.clone(), token: convert::whole_number(token) };
+        CredentialsSource::asking(move |question| told.post(Body::Host(Box::new(question))))
+    }
+
+    /// A question's number, if that is what it is.
+    fn ask(&self, body: Body) -> Either<u32, Body> {
+        let Body::Host(value) = body else { return Either::B(body) };
+        match value.downcast::<Question>() {
+            Ok(question) => {
+                let mut all = self.questions.lock();
+                all.last = all.last.wrapping_add(1);
+                let number = all.last;
+                all.open.insert(number, *question);
+                Either::A(number)
+            }
+            Err(value) => Either::B(Body::Host(value)),
+        }
+    }
+
+    fn answer(&self, number: u32, answer: nats_eventbus::Result<Credentials>) {
+        if let Some(question) = self.questions.lock().open.remove(&number) {
+            question.answer(answer);
+        }
     }
 
     pub(crate) fn abandon(&self, token: f64, producer: &Producer) -> bool {
@@ -106,6 +141,8 @@ pub struct Other {
     pub acks: Option<Float64Array>,
     /// `sendMany`: the failures that `acks` names, as JSON.
     pub errors: Option<Vec<String>>,
+    /// The number of a question for credentials.
+    pub question: Option<u32>,
 }
 
 /// Letters and wake-ups so far.
@@ -133,21 +170,30 @@ impl Bridge {
             // A failure means that the environment is going away: nobody is left to hear.
             wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
         });
-        Ok(Self { office: Arc::new(Office { mailbox, abandoned: Mutex::default(), desk: Mutex::default() }) })
+        Ok(Self {
+            office: Arc::new(Office {
+                mailbox,
+                abandoned: Mutex::default(),
+                questions: Mutex::default(),
+                desk: Mutex::default(),
+            }),
+        })
     }
 
-    /// Connects: settings as JSON, and binaries to try for `local://`.
+    /// Connects: settings as JSON, binaries to try for `local://`, and the token for questions for credentials.
     #[napi(catch_unwind, ts_return_type = "Promise<Bus>")]
     pub fn connect<'env>(
         &self,
         env: &'env Env,
         settings: String,
         candidates: Vec<String>,
+        source: Option<f64>,
     ) -> Result<Object<'env>> {
         let (settings, office) = (convert::named(&settings)?, self.office.clone());
         let candidates: Vec<_> = candidates.into_iter().map(PathBuf::from).collect();
+        let source = source.map(|token| self.office.source(token));
         convert::promise(env, async move {
-            let config = Config::load(settings, |name| std::env::var(name).ok())?;
+            let config = Config::load_with(settings, |name| std::env::var(name).ok(), source)?;
             Ok(Bus::new(nats_eventbus::Bus::connect(config, &candidates).await?, office))
         })
     }
@@ -164,6 +210,7 @@ impl Bridge {
                 let failures = match body {
                     Body::Sent(result) => vec![result],
                     Body::Many(results) => results,
+                    Body::Done(Err(e)) => vec![Err(e)],
                     _ => Vec::new(),
                 };
                 failures
@@ -174,6 +221,13 @@ impl Bridge {
             }
             #[allow(clippy::cast_precision_loss)] // JavaScript gave it as a double
             let token = token as f64;
+            let body = match self.office.ask(body) {
+                Either::A(question) => {
+                    desk.others.push(Other { token, question: Some(question), ..Other::default() });
+                    continue;
+                }
+                Either::B(body) => body,
+            };
             match common(&mut desk.streams, body) {
                 Either::A((sequence, flags)) => {
                     if let Some(triple) = out.get_mut(n * TRIPLE..(n + 1) * TRIPLE) {
@@ -186,6 +240,22 @@ impl Bridge {
         }
         let n = i32::try_from(n).unwrap_or(i32::MAX - 1);
         if desk.others.is_empty() { n } else { -1 - n }
+    }
+
+    /// Answers a question for credentials, as JSON.
+    #[napi(catch_unwind)]
+    pub fn answer(&self, question: u32, given: String) -> Result<()> {
+        let unread = |_| Error::new(ErrorKind::Config, "credentials: what the callback gave cannot be read");
+        let read = serde_json::from_str(&given).map_err(unread).and_then(Credentials::read);
+        let failed = read.as_ref().err().cloned();
+        self.office.answer(question, read);
+        failed.map_or(Ok(()), Err).or_raise()
+    }
+
+    /// There are none, because of this.
+    #[napi(catch_unwind)]
+    pub fn refuse(&self, question: u32, why: String) {
+        self.office.answer(question, Err(Error::new(ErrorKind::Config, why)));
     }
 
     /// What the last drain had beyond numbers.
@@ -237,7 +307,7 @@ fn acked(streams: &mut Vec<Arc<str>>, ack: Option<&PubAck>) -> (f64, f64) {
 
 fn other(streams: &mut Vec<Arc<str>>, token: f64, body: Body) -> Other {
     let failed = |e| Other { token, error: Some(text(&e)), ..Other::default() };
-    match read_reply_body(body) {
+    match body {
         Body::Sent(Err(e)) | Body::Done(Err(e)) | Body::Reply(Err(e)) => failed(e),
         Body::Reply(Ok(delivery)) => {
             Other { token, reply: Some(pack::pack(std::slice::from_ref(&delivery))), ..Other::default() }

@@ -6,6 +6,7 @@ use crate::{
     convert::{self, Extras, Time},
     dead_letters::DeadLetters,
     errors::OrRaise,
+    events::Events,
     producer::Producer,
     responder::Responder,
     stream::Stream,
@@ -53,6 +54,22 @@ impl Bus {
     #[napi(catch_unwind)]
     pub fn server(&self) -> Result<String> {
         convert::json(&self.inner.server()).or_raise()
+    }
+    /// What the settings allow and is still unwise.
+    #[napi(getter, catch_unwind)]
+    pub fn warnings(&self) -> Vec<String> {
+        self.inner.warnings().to_vec()
+    }
+    /// What happens to the connection from now on.
+    #[napi(catch_unwind)]
+    pub fn events(&self) -> Events {
+        Events::new(self.inner.events(), self.office.clone())
+    }
+    /// Drops the connection and makes a new one.
+    #[napi(catch_unwind, ts_return_type = "Promise<void>")]
+    pub fn force_reconnect<'env>(&self, env: &'env Env) -> Result<Object<'env>> {
+        let bus = self.inner.clone();
+        convert::promise(env, async move { bus.force_reconnect().await })
     }
     /// What was counted, as JSON.
     #[napi(catch_unwind)]

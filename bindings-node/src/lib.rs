@@ -11,6 +11,7 @@ mod consumer;
 mod convert;
 mod dead_letters;
 mod errors;
+mod events;
 mod pack;
 mod producer;
 mod responder;

@@ -5,10 +5,14 @@
 export declare class Bridge {
   /** `wake` is called on the event loop when there is something to drain; it does not keep the process alive. */
   constructor(wake: () => void)
-  /** Connects: settings as JSON, and binaries to try for `local://`. */
-  connect(settings: string, candidates: Array<string>): Promise<Bus>
+  /** Connects: settings as JSON, binaries to try for `local://`, and the token for questions for credentials. */
+  connect(settings: string, candidates: Array<string>, source?: number | undefined | null): Promise<Bus>
   /** Writes triples (token, sequence, flags) into `out` and says how many; -1 - n when others wait, too. */
   drain(out: Float64Array): number
+  /** Answers a question for credentials, as JSON. */
+  answer(question: number, given: string): void
+  /** There are none, because of this. */
+  refuse(question: number, why: string): void
   /** What the last drain had beyond numbers. */
   others(): Array<Other>
   /** The stream that flags name. */
@@ -29,6 +33,12 @@ export declare class Bus {
   get drainTimeout(): number
   /** The server, as JSON. */
   server(): string
+  /** What the settings allow and is still unwise. */
+  get warnings(): Array<string>
+  /** What happens to the connection from now on. */
+  events(): Events
+  /** Drops the connection and makes a new one. */
+  forceReconnect(): Promise<void>
   /** What was counted, as JSON. */
   metrics(): string
   /** A producer for one topic. */
@@ -102,6 +112,18 @@ export declare class DeadLetters {
   replay(): Promise<number>
   /** Removes all there are now; how many. */
   discard(): Promise<number>
+}
+
+/** The events of one listener. */
+export declare class Events {
+  /** An event that is there already, as JSON. */
+  take(): string | null
+  /** Whether none is left and none will come. */
+  isOver(): boolean
+  /** Asks to be told under the token when there is something to take; false when there is already, or the end. */
+  arm(token: number): boolean
+  /** Ends the listening. */
+  close(): void
 }
 
 /** Sends to one topic. */
@@ -233,6 +255,8 @@ export interface Other {
   acks?: Float64Array
   /** `sendMany`: the failures that `acks` names, as JSON. */
   errors?: Array<string>
+  /** The number of a question for credentials. */
+  question?: number
 }
 
 /** Many messages. */

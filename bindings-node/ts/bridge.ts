@@ -26,6 +26,8 @@ export class Bridge {
   private readonly waiting = new Map<number, Waiter>();
   /** Told of failures by token, any number of times, until a letter without one. */
   private readonly listeners = new Map<number, (e: EventBusError) => void>();
+  /** Asked for credentials by token, any number of times, until a letter without a question. */
+  private readonly sources = new Map<number, (question: number) => void>();
   private readonly triples = new Float64Array(BATCH * TRIPLE);
   private readonly streams: string[] = [];
   private last = 0;
@@ -47,6 +49,18 @@ export class Bridge {
     const token = this.token();
     this.listeners.set(token, listener);
     return token;
+  }
+
+  /** The token under which the core asks this source for credentials. */
+  source(ask: (question: number) => void): number {
+    const token = this.token();
+    this.sources.set(token, ask);
+    return token;
+  }
+
+  /** Nothing will come for this token. */
+  forget(token: number): void {
+    this.waiting.delete(token);
   }
 
   /**
@@ -107,7 +121,12 @@ export class Bridge {
     else waiter.resolve(other.reply);
   }
 
-  private tell({ token, error }: Addon.Other): void {
+  private tell({ token, error, question }: Addon.Other): void {
+    if (question !== undefined) {
+      this.sources.get(token)?.(question);
+      return;
+    }
+    if (error === undefined) this.sources.delete(token);
     const listener = this.listeners.get(token);
     if (error === undefined) this.listeners.delete(token);
     else if (listener) tell("onError of a producer", () => listener(fromJson(error)));

@@ -5,6 +5,7 @@ import { Consumer, type ConsumerOptions } from "./consumer";
 import { type Body, bytes, camel, extras, type Headers, optionalText, settings, type Time, time } from "./convert";
 import { DeadLetters } from "./dead_letters";
 import { ConfigError, guard, guardAsync } from "./errors";
+import { type ConnectionEvent, ConnectionEvents } from "./events";
 import type { Handler, HandlerOptions } from "./handlers";
 import { Message } from "./message";
 import type { Addon } from "./native";
@@ -82,6 +83,30 @@ export class Bus {
   /** The server connected to, or last connected to. */
   get server(): ServerInfo {
     return camel(JSON.parse(guard(() => this.native.server()))) as ServerInfo;
+  }
+  /**
+   * What happens to the connection from now on: `for await (const event of bus.events())`. Ends with the event
+   * `closed`. Events are kept for a listener that is busy, up to 256; `missed` counts those beyond.
+   */
+  events(): ConnectionEvents {
+    return new ConnectionEvents(
+      guard(() => this.native.events()),
+      this.bridge,
+    );
+  }
+  /** Calls a listener with every event; what it throws is a process warning. The function returned ends that. */
+  onEvent(listener: (event: ConnectionEvent) => unknown): () => void {
+    if (typeof listener !== "function") throw new ConfigError("onEvent: give a function");
+    return this.events().tell(listener);
+  }
+  /**
+   * Drops the connection and makes a new one, with another server of the pool if there is one. While reconnecting,
+   * tries at once.
+   * @throws {@link Timeout} when there is none within `apiTimeout`; reconnecting goes on. {@link ConnectionError} when
+   * it was given up.
+   */
+  async forceReconnect(): Promise<void> {
+    await guardAsync(() => this.native.forceReconnect());
   }
   /** What was counted since the bus was opened. */
   metrics(): Metrics {

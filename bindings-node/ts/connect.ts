@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { Bridge, unlessAborted } from "./bridge";
 import { Bus } from "./bus";
 import { settings, type Time } from "./convert";
+import { answer, type CredentialsSource } from "./credentials";
 import { ConfigError, guardAsync } from "./errors";
 
 /** How waiting grows between tries: exponential, jittered, capped. */
@@ -15,21 +16,27 @@ export interface Backoff {
   factor?: number;
   /** The share of a wait that is random, 0 to 1. Default 0.2. */
   jitter?: number;
+  /** Reconnecting: how many times all servers are tried before it is given up. Default: for ever. */
+  attempts?: number;
 }
 
 /** TLS files, in PEM. */
 export interface Tls {
-  /** The authority to trust besides the system's. */
+  /** The authority to trust, instead of the system's. */
   ca?: string;
   /** The client's certificate; needs `key`. */
   cert?: string;
   /** The client's private key; needs `cert`. */
   key?: string;
+  /** Whether TLS begins before the server's greeting (its `handshake_first`). Default false. */
+  first?: boolean;
+  /** The name the servers' certificates must be for. Default: the host dialled. */
+  serverName?: string;
 }
 
 /** Settings of a connection. What is absent comes from the environment, then from the defaults. Times: milliseconds or text. */
 export interface ConnectOptions {
-  /** Addresses: `nats://`, `tls://`, or one `local://DIR`. Environment: `NATS_SERVER_URL`, else `MQ_NAME_SERVER`. */
+  /** Addresses: `nats://`, `tls://`, `ws://`, `wss://`, or one `local://DIR`. Environment: `NATS_SERVER_URL`, else `MQ_NAME_SERVER`. */
   servers?: string | readonly string[];
   /** Connection name shown by the server. Default `nats-eventbus`. */
   name?: string;
@@ -45,17 +52,29 @@ export interface ConnectOptions {
   nkey?: string;
   /** User JWT; needs `nkey`. Environment: `NATS_JWT_TOKEN`. */
   jwt?: string;
-  /** Path of a credentials file, read again on every reconnect. */
-  credentials?: string;
+  /**
+   * Path of a credentials file, read again on every reconnect; or a function, called before every connection, that
+   * gives credentials, or a promise of them, within `apiTimeout`.
+   */
+  credentials?: string | CredentialsSource;
   /** Certificates; given at all, TLS is required of every server. */
   tls?: Tls;
-  /** Waiting between reconnects, which go on for ever. */
+  /**
+   * Whether every server, discovered ones included, must be spoken to encrypted; `tls://` anywhere in the pool says
+   * so, too. Default false.
+   */
+  requireTls?: boolean;
+  /** Waiting between reconnects, which go on for ever unless `attempts` is given. */
   reconnect?: Backoff;
+  /** Whether servers that a server tells of are used besides those given (never with `ws://`). Default true. */
+  discoveredServers?: boolean;
+  /** The topic under which answers come to us; must be allowed to be subscribed. Default `_INBOX`. */
+  inboxPrefix?: string;
   /** How long one connection attempt may take. Default 2 s. */
   connectTimeout?: Time;
   /** Whether `connect` waits in the background for a first server instead of failing. Default false. */
   retryOnInitialConnect?: boolean;
-  /** How often the server is asked for a sign of life. Default 10 s. */
+  /** How often a silent server is asked for a sign of life; after three times it is taken for dead. Default 6 s. */
   pingInterval?: Time;
   /** Whether missing streams are declared. Default true. */
   declare?: boolean;
@@ -84,20 +103,25 @@ function binaries(given: readonly string[]): string[] {
  * An open bus keeps the process alive; it ends by itself once the bus is closed.
  * @param options Settings, or the address alone. None: the platform's environment variables.
  * @throws {@link ConfigError} for a wrong setting; {@link ConnectionError}, {@link AuthError} or {@link TlsError} when
- * no server could be used; {@link NotFoundError} when JetStream is asked of a server without it.
+ * no server could be used; {@link PermissionError} when the inbox may not be read; {@link NotFoundError} when JetStream
+ * is asked of a server without it.
  */
 export async function connect(options: ConnectOptions | string = {}): Promise<Bus> {
   const given = typeof options === "string" ? { servers: options } : options;
   if (typeof given !== "object" || given === null)
     throw new ConfigError("connect takes an address, or options by name");
-  const { signal, serverBinaries, servers, ...rest } = given as ConnectOptions;
+  const { signal, serverBinaries, servers, credentials, ...rest } = given as ConnectOptions;
   signal?.throwIfAborted();
   const addresses = Array.isArray(servers) ? servers.join(",") : servers;
   const bridge = new Bridge();
-  const text = settings({ ...rest, servers: addresses });
-  const opening = guardAsync(() => bridge.native.connect(text, binaries(serverBinaries ?? [])));
+  const source = typeof credentials === "function" ? credentials : undefined;
+  const token = source && bridge.source((question) => void answer(bridge, source, question));
+  const text = settings({ ...rest, servers: addresses, credentials: source ? undefined : credentials });
+  const opening = guardAsync(() => bridge.native.connect(text, binaries(serverBinaries ?? []), token));
   try {
-    return new Bus(await unlessAborted(opening, signal), bridge);
+    const native = await unlessAborted(opening, signal);
+    for (const warning of native.warnings) process.emitWarning(warning, "EventBusWarning");
+    return new Bus(native, bridge);
   } catch (e) {
     void opening.then(
       (late) => late.close().catch(() => {}),

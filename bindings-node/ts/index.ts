@@ -8,6 +8,7 @@ export { Bus, type Metrics, type OnOptions, type ServerInfo, type State } from "
 export { type Backoff, type ConnectOptions, connect, type Tls } from "./connect";
 export { Consumer, type ConsumerOptions } from "./consumer";
 export type { Body, Headers, SendOptions, Time } from "./convert";
+export type { Credentials, CredentialsSource } from "./credentials";
 export { DeadLetter, DeadLetters } from "./dead_letters";
 export {
   AuthError,
@@ -37,6 +38,7 @@ export {
   TooLarge,
   WrongSequence,
 } from "./errors";
+export { type ConnectionEvent, type ConnectionEventKind, ConnectionEvents } from "./events";
 export type { Handler, HandlerContext, HandlerOptions } from "./handlers";
 export { Message, PubAck } from "./message";
 export { Producer, type ProducerOptions, type SendManyOptions } from "./producer";

@@ -56,7 +56,7 @@ export class Producer {
   private async settled(signal: AbortSignal | undefined): Promise<void> {
     const token = this.bridge.token();
     guard(() => this.native.flush(token));
-    await this.bridge.wait<void>(token, signal);
+    await this.outcome<void>(token, signal);
   }
 
   /**

@@ -5,12 +5,12 @@
 
 use crate::{
     errors::raise,
+    events::Question,
     message::{self, Origin},
 };
 use nats_eventbus::{
-    Completion, Listener, Mailbox, Producer,
+    Completion, CredentialsSource, Listener, Mailbox, Producer,
     mailbox::{Body, Letter},
-    read_reply_body,
 };
 use parking_lot::Mutex;
 use pyo3::{
@@ -34,7 +34,7 @@ type Convert = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 enum Waiter {
     /// A future to complete.
     Future(Py<PyAny>),
-    /// A send's: a failure nobody is left to hear is kept for the next flush.
+    /// A send's, or a flush's: a failure nobody is left to hear is kept for the next flush.
     Send(Py<PyAny>, Producer),
     /// A function to call with each error, until a letter without one.
     Listener(Py<PyAny>),
@@ -278,6 +278,16 @@ impl LoopBridge {
         Listener::new(move |e| told.post(Body::Done(Err(e))))
     }
 
+    /// A function to be called on this loop with questions for credentials.
+    pub(crate) fn source(self: &Arc<Self>, f: Py<PyAny>) -> CredentialsSource {
+        let token = self.waiters.lock().insert((Waiter::Listener(f), self.clone())) as u64;
+        let told = Told { mailbox: self.mailbox.clone(), token };
+        CredentialsSource::asking(move |question| {
+            let convert: Convert = Box::new(move |py| Ok(Py::new(py, Question::new(question))?.into_any()));
+            told.post(Body::Host(Box::new(convert)));
+        })
+    }
+
     /// Anything else.
     pub(crate) fn start_call<T>(
         self: &Arc<Self>,
@@ -331,6 +341,11 @@ impl LoopBridge {
                     drop(waiters);
                     return f.call1(py, (raise(py, e).into_value(py),)).map(drop);
                 }
+                (Some((Waiter::Listener(f), _)), Body::Host(_)) => {
+                    let f = f.clone_ref(py);
+                    drop(waiters);
+                    return f.call1(py, (to_python(py, body)?,)).map(drop);
+                }
                 _ => waiters.try_remove(token),
             }
         };
@@ -342,8 +357,13 @@ impl LoopBridge {
         let future = future.bind(py);
         if future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
             // Cancelled: the wait, not the message.
-            if let (Body::Sent(Err(e)), Some(p)) = (body, producer) {
-                p.unreported(e);
+            if let Some(p) = producer {
+                let failures = match body {
+                    Body::Sent(Err(e)) | Body::Done(Err(e)) => vec![e],
+                    Body::Many(results) => results.into_iter().filter_map(Result::err).collect(),
+                    _ => Vec::new(),
+                };
+                failures.into_iter().for_each(|e| p.unreported(e));
             }
             return Ok(());
         }
@@ -370,7 +390,7 @@ impl Drop for LoopBridge {
 }
 
 fn to_python(py: Python<'_>, body: Body) -> PyResult<Bound<'_, PyAny>> {
-    match read_reply_body(body) {
+    match body {
         Body::Sent(result) => message::sent(py, result),
         Body::Many(results) => {
             let items = results.into_iter().map(|r| {

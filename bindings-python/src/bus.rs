@@ -7,6 +7,7 @@ use crate::{
     convert,
     dead_letters::DeadLetters,
     errors::{OrRaise, raise},
+    events::Events,
     producer::Producer,
 };
 use nats_eventbus::Config;
@@ -16,18 +17,21 @@ use pyo3::{
 };
 use std::{path::PathBuf, sync::Arc};
 
-/// Connects: settings by name, and places where a `nats-server` for `local://` may be.
+/// Connects: settings by name, places where a `nats-server` for `local://` may be, and a function that is called with
+/// each question for credentials.
 #[pyfunction]
-#[pyo3(signature = (candidates, **settings))]
+#[pyo3(signature = (candidates, source=None, **settings))]
 pub(crate) fn connect<'py>(
     py: Python<'py>,
     candidates: Vec<PathBuf>,
+    source: Option<Py<PyAny>>,
     settings: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let given = convert::json_settings(settings)?;
-    let config = Config::load(given, |name| std::env::var(name).ok()).or_raise(py)?;
     let bridges = Arc::<Bridges>::default();
     let bridge = bridges.current(py)?;
+    let source = source.map(|f| bridge.source(f));
+    let config = Config::load_with(given, |name| std::env::var(name).ok(), source).or_raise(py)?;
     let work = async move { nats_eventbus::Bus::connect(config, &candidates).await };
     bridge.call(py, work, |py, inner| Ok(Py::new(py, Bus { inner, bridges })?.into_any()))
 }
@@ -40,7 +44,7 @@ pub(crate) struct Bus {
 }
 
 /// A struct of the core as a dict.
-fn dict<'py, T: serde::Serialize>(py: Python<'py>, value: &T) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn dict<'py, T: serde::Serialize>(py: Python<'py>, value: &T) -> PyResult<Bound<'py, PyAny>> {
     let text = serde_json::to_string(value).map_err(|e| {
         raise(py, &nats_eventbus::Error::new(nats_eventbus::ErrorKind::Internal, e.to_string()))
     })?;
@@ -68,6 +72,18 @@ impl Bus {
     #[getter]
     fn drain_timeout(&self) -> f64 {
         self.inner.config().drain_timeout.as_secs_f64()
+    }
+    /// What the settings allow and is still unwise.
+    #[getter]
+    fn warnings(&self) -> Vec<String> {
+        self.inner.warnings().to_vec()
+    }
+    fn events(&self) -> Events {
+        Events::new(self.inner.events(), self.bridges.clone())
+    }
+    fn force_reconnect<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let bus = self.inner.clone();
+        self.bridges.current(py)?.call(py, async move { bus.force_reconnect().await }, |py, ()| Ok(py.None()))
     }
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         dict(py, &self.inner.metrics())

@@ -6,7 +6,7 @@ use crate::{
     errors::OrRaise,
     message::{Message, Origin},
 };
-use nats_eventbus::{Delivery, Handled};
+use nats_eventbus::{Delivery, Error, ErrorKind, Handled};
 use pyo3::{exceptions::PyStopAsyncIteration, prelude::*};
 use std::sync::Arc;
 
@@ -114,7 +114,9 @@ impl Consumer {
         if out.len() < max && !self.inner.take(max - out.len(), &mut out).or_raise(py)? && out.is_empty() {
             return Err(crate::errors::raise(
                 py,
-                &nats_eventbus::Error::new(nats_eventbus::ErrorKind::Closed, "the consumer is closed"),
+                &Error::new(ErrorKind::Closed, "the consumer is closed")
+                    .topic(self.inner.topic())
+                    .group(self.inner.group()),
             ));
         }
         Ok(out.into_iter().map(|d| Message::new(py, d, Some(self.origin.clone()))).collect())

@@ -137,7 +137,7 @@ pub(crate) fn json_settings(kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Valu
     from_host(value, Unit::Seconds).map_err(|e| raise(kwargs.py(), &e))
 }
 
-fn json(value: &Bound<'_, PyAny>) -> PyResult<Value> {
+pub(crate) fn json(value: &Bound<'_, PyAny>) -> PyResult<Value> {
     if value.is_none() {
         return Ok(Value::Null);
     }

@@ -12,6 +12,7 @@ mod consumer;
 mod convert;
 mod dead_letters;
 mod errors;
+mod events;
 mod message;
 mod producer;
 
@@ -25,6 +26,7 @@ mod _native {
         bus::{Bus, Stream, connect},
         consumer::Consumer,
         dead_letters::{DeadLetter, DeadLetters},
+        events::{Events, Question},
         message::{Message, PubAck},
         producer::Producer,
     };

@@ -102,7 +102,7 @@ impl Producer {
         let items = bodies.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let all = items.iter().map(body).collect::<PyResult<Vec<_>>>()?;
         let bridge = self.bridges.current(py)?;
-        let (future, token, started) = bridge.start_call(py, |done| {
+        let (future, token, started) = bridge.start_send(py, &self.inner, |done| {
             self.inner.start_send_many(all.iter().map(AsRef::as_ref), &options, done)
         })?;
         if let Err(e) = started.or_raise(py) {
@@ -116,7 +116,7 @@ impl Producer {
     fn flush<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let bridge = self.bridges.current(py)?;
         let coming = bridge.abandon_cancelled(py, &self.inner)?;
-        let (future, _, ()) = bridge.start_call(py, |done| self.inner.start_flush(done))?;
+        let (future, _, ()) = bridge.start_send(py, &self.inner, |done| self.inner.start_flush(done))?;
         if coming.is_empty() {
             return Waiting::on(py, future);
         }
@@ -127,7 +127,7 @@ impl Producer {
                 return Ok(Step::Done(py.None()));
             }
             last.store(!bridge.awaits_any(&coming), Ordering::Relaxed);
-            let (future, _, ()) = bridge.start_call(py, |done| inner.start_flush(done))?;
+            let (future, _, ()) = bridge.start_send(py, &inner, |done| inner.start_flush(done))?;
             Ok(Step::Wait(future.into_bound(py)))
         });
         Ok(Polling::on(py, step, future.bind(py))?.into_bound(py))

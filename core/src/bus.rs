@@ -182,7 +182,7 @@ impl Bus {
         let pipeline = Pipeline::start(&c, metrics.clone(), &mut tasks).await?;
         if c.link.is_connected() {
             // Without a reply inbox nothing would ever be answered: a denial of it is known now.
-            pipeline.can_hear(config.api_timeout).await?;
+            c.unless_refused(config.api_timeout * 2, pipeline.can_hear(config.api_timeout)).await?;
         }
         Ok((config, c, pipeline, metrics, tasks))
     }
@@ -274,6 +274,7 @@ impl Bus {
         let (mut epoch, before) = (link.watch(), link.epoch());
         if link.is_connected() {
             link.because("a reconnect was asked for");
+            link.hurry();
             let sent = self.shared.client.force_reconnect().await;
             sent.map_err(|e| Error::new(ErrorKind::Connection, e.to_string()))?;
         } else {
@@ -339,12 +340,12 @@ impl Bus {
         let (done, rx) = Completion::task();
         self.start_request(topic, body, options, timeout, done)?;
         match rx.await {
-            Ok(Body::Reply(result)) => result.and_then(crate::request::read_reply),
+            Ok(Body::Reply(result)) => result,
             _ => Err(Error::closed("bus")),
         }
     }
 
-    /// Hosts: starts a request; its reply comes through `done`, to be read with [`crate::read_reply_body`].
+    /// Hosts: starts a request; its reply comes through `done`.
     pub fn start_request(
         &self,
         topic: &str,

@@ -46,7 +46,6 @@ pub use mailbox::{Completion, Listener, Mailbox};
 pub use message::{Delivery, ID_HEADER, KEY_HEADER, Meta, PubAck, SendOptions};
 pub use metrics::MetricsSnapshot;
 pub use producer::Producer;
-pub use request::{read_reply, read_reply_body};
 pub use settings::{from_host, settings};
 pub use stream::{Stream, StreamInfo};
 pub use topic::{check_publish, check_subscribe, stream_name, topic};

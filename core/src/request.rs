@@ -5,7 +5,7 @@
 use crate::{
     bus::Shared,
     error::{Error, ErrorKind, Result},
-    mailbox::{Body, Completion},
+    mailbox::Completion,
     message::{Delivery, SendOptions, checked_headers},
 };
 use async_nats::{HeaderName, HeaderValue};
@@ -44,21 +44,13 @@ impl Shared {
 }
 
 /// What a reply says: its body, or the responder's failure.
-pub fn read_reply(reply: Delivery) -> Result<Delivery> {
+pub(crate) fn read_reply(reply: Delivery) -> Result<Delivery> {
     match reply.header(ERROR_TEXT) {
         Some(text) => {
             let code = reply.header(ERROR_CODE).unwrap_or("500");
             Err(Error::new(ErrorKind::RequestFailed, format!("the responder failed ({code})")).server(text))
         }
         None => Ok(reply),
-    }
-}
-
-/// As [`read_reply`], on the way to a host.
-pub fn read_reply_body(body: Body) -> Body {
-    match body {
-        Body::Reply(result) => Body::Reply(result.and_then(read_reply)),
-        other => other,
     }
 }
 

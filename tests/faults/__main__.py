@@ -23,6 +23,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--lang", choices=["python", "node", "both"], default="both")
     parser.add_argument("--seed", type=int, help="all randomness comes from it; default: the time")
     parser.add_argument("--at-once", type=int, default=2, help="rows at a time; default 2")
+    parser.add_argument("--keep", action="store_true", help="leave the ledgers and the servers' folders")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="write report.md and a picture of each run there")
     return parser.parse_args()
 
@@ -52,6 +53,7 @@ def main() -> int:
             seed=seed,
             long=given.long,
             at_once=given.at_once,
+            keep=given.keep,
             begun=lambda plan: _say(f"[{time.monotonic() - start:4.0f} s] {plan.name} …"),
             done=done,
         )

@@ -75,7 +75,7 @@ def _lost(e: Evidence, rules: Rules) -> Iterator[str]:
         elif last[sent.id].n not in [c.n for c in copies]:
             what = f"n={copies[0].n} of {copies[0].origin} is stored under it"
             yield f"{sent.id} was acked for n={last[sent.id].n}, and {what}: the id was used twice"
-        if sent.id not in handled:
+        if sent.id not in handled and workers(e):
             starts = [h for h in seen if h.id == sent.id]
             tries = f"its {len(starts)} handlings failed or never ended" if starts else "no handler saw it"
             if sent.id in dead:
@@ -246,7 +246,7 @@ def _lied(e: Evidence, rules: Rules) -> Iterator[str]:
         errors = [end.error for end in p.ended if end.error]
         for error in (*errors, *p.errors):
             if error.code not in rules.codes:
-                yield f"{p.who} was told {error.code} ({error.text}); expected {_few(sorted(rules.codes))}"
+                yield f"{p.who} was told {error.code} ({error.text}); expected {_few(sorted(rules.codes)) or 'none'}"
         yield from _nameless(p, (*errors, *p.errors), rules)
     for w in workers(e):
         yield from _nameless(w, w.errors, rules)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
-from .audit import workers
+from .audit import producers, workers
 from .evidence import Evidence, Violation
 from .ledger import Handling
 
@@ -18,6 +18,14 @@ def handlings(e: Evidence) -> dict[str, list[Handling]]:
     for h in sorted((h for w in workers(e) for h in w.handlings), key=lambda h: h.start):
         found[h.id].append(h)
     return found
+
+
+def all_acked(e: Evidence) -> Iterator[Violation]:
+    """Every send: where outages are far shorter than `delivery_timeout`, retries leave no other outcome."""
+    others = [end for p in producers(e) for end in p.ended if end.how != "acked"]
+    for end in others[:3]:
+        why = f" ({end.error.code}: {end.error.text})" if end.error else ""
+        yield Violation("row", f"{end.id} ended {end.how}{why}, one of {len(others)} that were not acked")
 
 
 def tried(e: Evidence, ids: Iterable[str], times: int) -> Iterator[Violation]:

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
 Outcome = Literal["acked", "rejected", "unknown", "refused"]
 
 
@@ -30,8 +32,7 @@ class Writer:
 
     def write(self, event: str, **fields: Any) -> None:
         """One line, with the time."""
-        record = {"e": event, "t": time.monotonic(), **fields}
-        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        line = _encode({"e": event, "t": time.monotonic(), **fields}).encode() + b"\n"
         if self._held is None:
             os.write(self._file, line)
         else:

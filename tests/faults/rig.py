@@ -7,14 +7,14 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from .audit import first_after
-from .children import Child, Language
+from .children import Child, Language, Role
 from .evidence import Evidence, Fault, Stored, Usage, Violation
 from .proxy import Proxy
 from .servers import Cluster, Server, port
@@ -66,12 +66,14 @@ class Rig:
         self._proxies.append(proxy)
         return proxy
 
-    async def prepare(self, url: str, *, ack_wait: float = 2.0, durable: bool = True, **stream: Any) -> None:
+    async def prepare(
+        self, url: str, *, ack_wait: float = 2.0, max_ack_pending: int = 1000, durable: bool = True, **stream: Any
+    ) -> None:
         """The stream and the group's durable, made by another client, with a short ack wait."""
         async with await Witness.of(url) as w:
             await w.make_stream(self.stream, self.topic, **stream)
             if durable:
-                await w.make_durable(self.stream, GROUP, self.topic, ack_wait=ack_wait)
+                await w.make_durable(self.stream, GROUP, self.topic, ack_wait=ack_wait, max_ack_pending=max_ack_pending)
 
     # The product's processes.
 
@@ -95,7 +97,7 @@ class Rig:
         common: dict[str, Any] = {"group": GROUP, "work": [0, 0], "later": "500ms", "consumer": {}, "connect": {}}
         return self._child("worker", url, who, {**common, **settings})
 
-    def _child(self, role: Any, url: str, who: str, settings: dict[str, Any]) -> Child:
+    def _child(self, role: Role, url: str, who: str, settings: dict[str, Any]) -> Child:
         given = {"topic": self.topic, **settings, "servers": url, "who": who}
         child = Child(self.language, role, self.folder, given)
         self.children.append(child)
@@ -167,9 +169,9 @@ class Rig:
             took = time.monotonic() - heal
             self.facts["slowest recovery"] = f"{max(took, float(self.facts.get('slowest recovery', '0 s')[:-2])):.2f} s"
 
-    async def measure(self, when: Any, children: Iterable[Child] | None = None) -> None:
-        """Asks children to rest, and writes down what each holds then."""
-        for child in children or self.children:
+    async def measure(self, when: Literal["baseline", "end"]) -> None:
+        """Asks every child to rest, and writes down what it holds then."""
+        for child in self.children:
             if not child.running:
                 continue
             before = child.ledger.marks.count("rested")

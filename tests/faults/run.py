@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shlex
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
@@ -70,7 +72,7 @@ class Result:
 
     def __str__(self) -> str:
         again = f"python -m tests.faults --row {self.row.number} --lang {self.language} --seed {self.seed}"
-        again += " --long" if self.long else ""
+        again += f" --case {shlex.quote(self.case)}" * bool(self.case) + " --long" * self.long
         facts = ", ".join(f"{k} {v}" for k, v in self.facts.items())
         lines = [f"{self.name}: {'held' if not self.violations else 'BROKEN'} in {self.took:.1f} s ({facts})"]
         for letter in dict.fromkeys(v.invariant for v in self.violations):
@@ -95,7 +97,9 @@ async def run(
     try:
         try:
             evidence = await row.scenario(rig)
-            violations += [*audit(evidence, row.holds, row.rules), *rig.violations]
+            # In a thread: the proxies of other runs, on the same loop, must not feel it.
+            violations += await asyncio.to_thread(audit, evidence, row.holds, row.rules)
+            violations += rig.violations
         except Exception as e:
             # Half the evidence would only accuse the innocent.
             evidence = await rig.evidence()
@@ -104,9 +108,12 @@ async def run(
             violations += [failed, *audit(evidence, "X"), *rig.violations]
     finally:
         await rig.close(keep=keep)
+    if keep:
+        rig.facts["kept in"] = str(rig.folder)
     took = time.monotonic() - rig.began
-    facts = {**_counts(evidence), **rig.facts}
-    return Result(row, case, language, seed, long, took, violations, _timeline(evidence, rig.began), facts)
+    facts = {**await asyncio.to_thread(_counts, evidence), **rig.facts}
+    timeline = await asyncio.to_thread(_timeline, evidence, rig.began)
+    return Result(row, case, language, seed, long, took, violations, timeline, facts)
 
 
 def _counts(e: Evidence) -> dict[str, str]:

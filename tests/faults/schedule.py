@@ -37,6 +37,7 @@ async def carry_out(
     seed: int,
     long: bool,
     at_once: int,
+    keep: bool = False,
     begun: Callable[[Plan], None],
     done: Callable[[Plan, Result], None],
 ) -> None:
@@ -54,7 +55,8 @@ async def carry_out(
             else:
                 await held.enter_async_context(places)
             begun(plan)
-            done(plan, await run(plan.row, seed=seed, long=long, language=plan.language, case=plan.case))
+            result = await run(plan.row, seed=seed, long=long, language=plan.language, case=plan.case, keep=keep)
+            done(plan, result)
 
     async with asyncio.TaskGroup() as group:
         for plan in every:

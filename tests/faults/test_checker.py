@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from .audit import audit
-from .checks import buried, tried, waited
+from .checks import all_acked, buried, tried, waited
 from .evidence import Evidence, Exit, Fault, Rules, Stored, Usage, Violation
 from .ledger import Ledger, parse
 
@@ -313,6 +313,7 @@ def test_tries_waits_and_dead_letters() -> None:
         b.handled(7, t, how="raised", attempt=attempt)
     b.letters.append(Stored(1, "dlq.7", "k1", 7, "p1", 4.3, {"Dlq-Id": "p1-7", "Dlq-Reason": "ValueError: no"}))
     e = b.evidence()
+    assert list(all_acked(e)) == []
     bounds = {1: (0.2, 0.3), 2: (0.4, 0.5)}
     assert not [*tried(e, ["p1-7"], 3), *waited(e, ["p1-7"], bounds), *buried(e, {"p1-7": "^ValueError"})]
 
@@ -326,3 +327,5 @@ def test_tries_waits_and_dead_letters() -> None:
     assert text(buried(e, {})) == "p1-7 became a dead letter and should not have: ['ValueError: no']"
     assert text(buried(e, {"p1-7": "no", "p1-8": ""})) == "p1-8 has 0 dead letters, expected 1"
     assert "expected 'refused'" in text(buried(e, {"p1-7": "refused"}))
+    b.fail("p1-3", "unknown", "publish.unknown")
+    assert text(all_acked(b.evidence())) == "p1-3 ended unknown (publish.unknown: why), one of 1 that were not acked"

@@ -6,7 +6,7 @@ import { after, before, test } from "node:test";
 import { connect, NotFoundError, Reject, RetryAfter, Timeout } from "nats-eventbus";
 import { eventually, startServer } from "../support/server.mjs";
 import { api } from "./raw.mjs";
-import { failed, gated, groupState, inTime, make, open, reaches, silence, stored, streamOf } from "./world.mjs";
+import { failed, gated, groupState, inTime, make, open, reaches, silence, stored } from "./world.mjs";
 
 const quiet = { onError: () => {} };
 const later = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -49,6 +49,24 @@ test("a message is settled only by the user's word: not by being taken, and not 
   await reaches(server, "c.word", { num_ack_pending: 3, num_redelivered: 0 });
   for (const m of kept) assert.equal(m.ack(), true);
   await reaches(server, "c.word", { num_ack_pending: 0 });
+});
+
+test("a message is settled by its handler's end, and not before", async (t) => {
+  const b = await own(t);
+  await b.producer("c.end").send("x");
+  const work = gated();
+  const c = await consumer(t, b, "c.end");
+  const run = c.run(work.handler);
+  try {
+    await work.entered;
+    assert.ok(await open(run));
+    await reaches(server, "c.end", { num_ack_pending: 1 });
+  } finally {
+    work.go();
+  }
+  await reaches(server, "c.end", { num_ack_pending: 0 });
+  await c.close();
+  await run;
 });
 
 test("rejects → retry after backoff, growing; RetryAfter → that delay; after 3 attempts → dead letter", async (t) => {

@@ -48,6 +48,25 @@ async def test_nothing_but_a_word_settles(bus: eb.Bus, jetstream: Server, topic:
         await reaches(jetstream, topic, num_ack_pending=0)
 
 
+async def test_a_handler_settles_by_its_end(bus: eb.Bus, jetstream: Server, topic: str) -> None:
+    """Consuming: a message is settled by its handler's end, and not before."""
+    await bus.producer(topic).send(b"x")
+    entered, release = asyncio.Event(), asyncio.Event()
+
+    async def handle(_: eb.Message) -> None:
+        entered.set()
+        await release.wait()
+
+    async with bus.consumer(topic, group="g") as c:
+        running = asyncio.create_task(c.run(handle))
+        await entered.wait()
+        assert await c.fetch(1, timeout=0.2) == []
+        await reaches(jetstream, topic, num_ack_pending=1)
+        release.set()
+        await reaches(jetstream, topic, num_ack_pending=0)
+    await running
+
+
 async def test_handlers_end_as_they_should_and_when(bus: eb.Bus, topic: str) -> None:
     """Consuming: raises → retry after backoff, growing; `RetryAfter` → that delay; after 3 attempts → dead letter."""
     times: dict[str, list[float]] = {"raises": [], "later": []}
@@ -69,6 +88,26 @@ async def test_handlers_end_as_they_should_and_when(bus: eb.Bus, topic: str) -> 
     first, second, third = times["raises"]
     assert 0.29 <= second - first < 0.6 <= third - second < 3
     assert 0.69 <= times["later"][1] - times["later"][0] < 3
+
+
+async def test_one_at_a_time_by_default(bus: eb.Bus, topic: str) -> None:
+    """Consuming: one message at a time by default, as the platform's guide asks."""
+    now = most = done = 0
+
+    async def handle(_: eb.Message) -> None:
+        nonlocal now, most, done
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.002)
+        now -= 1
+        done += 1
+
+    await bus.producer(topic).send_many([b"x"] * 40)
+    async with bus.consumer(topic, group="g") as c:
+        running = asyncio.create_task(c.run(handle))
+        await until(lambda: done == 40)
+    await running
+    assert most == 1
 
 
 async def test_one_whose_workers_died_is_a_dead_letter(bus: eb.Bus, topic: str) -> None:
@@ -291,61 +330,6 @@ async def test_a_consumer_that_cannot_go_on_says_so(topic: str, gone: str, way: 
             assert (e.code, e.topic, e.stream, e.group) == ("not_found", topic, stream_of(topic), "g")
             with pytest.raises(eb.NotFoundError):
                 await c.fetch(1)
-
-
-async def test_core_mode_shares_and_never_redelivers(core_bus: eb.Bus, core: Server, topic: str) -> None:
-    """Consuming: core mode is a queue group, without redelivery: each message comes once, to one of the group."""
-    async with (
-        eb.connect(core.url) as other,
-        core_bus.consumer(topic, group="g") as a,
-        other.consumer(topic, group="g") as b,
-        other.consumer(topic, group="another") as c,
-    ):
-        p = core_bus.producer(topic)
-        await p.send_many([f"{n}" for n in range(400)])
-        await p.flush()
-        await until(lambda: core_bus.metrics()["received"] + other.metrics()["received"] == 800)
-        of_a, of_b = await a.fetch(400, timeout=0.2), await b.fetch(400, timeout=0.2)
-        for m in (*of_a, *of_b):
-            m.nak()
-        assert of_a
-        assert of_b
-        assert sorted(int(m.text()) for m in (*of_a, *of_b)) == list(range(400))
-        assert len(await c.fetch(400)) == 400
-        assert await a.fetch(1, timeout=0.2) + await b.fetch(1, timeout=0.1) == []
-
-
-async def test_settling_is_a_no_op_in_core_mode(core_bus: eb.Bus, topic: str) -> None:
-    """Consuming: core mode: every verb of settling is a no-op, so that the same code runs in both modes."""
-    async with core_bus.consumer(topic, group="g") as c:
-        await core_bus.producer(topic).send_many([b"x"] * 5)
-        verbs = ["ack", "nak", "term", "in_progress"]
-        for m, verb in zip(await c.fetch(4), verbs, strict=True):
-            assert getattr(m, verb)() is False, verb
-            await m.ack_confirmed()
-        [m] = await c.fetch(1)
-        assert not m.nak(delay=1)
-        assert not m.term("reason")
-        assert await c.fetch(1, timeout=0.1) == []
-    assert core_bus.metrics()["settled"] == 0
-
-
-async def test_a_handler_error_in_core_mode_is_logged(
-    core_bus: eb.Bus, topic: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Consuming: core mode: a handler's error is counted and logged."""
-
-    async def handle(_: eb.Message) -> None:
-        raise ValueError("cannot")
-
-    async with core_bus.consumer(topic, group="g") as c:
-        running = asyncio.create_task(c.run(handle))
-        await core_bus.producer(topic).send(b"x")
-        await until(lambda: core_bus.metrics()["handler_errors"] == 1)
-    await running
-    [record] = [r for r in caplog.records if r.name == "nats_eventbus"]
-    assert topic in record.getMessage()
-    assert "ValueError: cannot" in (record.exc_text or caplog.text)
 
 
 WORKER = """

@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.server import Server
 
+from .test_bus import until
+
 
 def config(permissions: str) -> str:
     return (
@@ -47,8 +49,7 @@ async def test_a_denied_send_of_each_kind() -> None:
             assert await p.send(b"x") is None
             async with asyncio.timeout(1):
                 await p.flush()
-                while not failed:
-                    await asyncio.sleep(0)
+                await until(lambda: bool(failed))
             assert isinstance(failed[0], eb.PermissionError)
 
 

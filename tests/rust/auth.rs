@@ -3,46 +3,12 @@
 
 mod support;
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use nats_eventbus::{ErrorKind, State};
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 use std::{fs, time::Duration};
-use support::Server;
+use support::{Server, certs::Authority, jwt::Operator};
 use tempfile::TempDir;
-
-/// A token as NATS writes them: claims signed by an nkey.
-fn jwt(issuer: &KeyPair, subject: &KeyPair, nats: &Value) -> String {
-    let header = BASE64.encode(json!({"typ": "JWT", "alg": "ed25519-nkey"}).to_string());
-    let claims = json!({
-        "jti": "test", "iat": 1_700_000_000, "iss": issuer.public_key(), "sub": subject.public_key(), "name": "test",
-        "nats": nats,
-    });
-    let signed = format!("{header}.{}", BASE64.encode(claims.to_string()));
-    format!("{signed}.{}", BASE64.encode(issuer.sign(signed.as_bytes()).unwrap()))
-}
-
-struct Operator {
-    server: Server,
-    user_jwt: String,
-    user: KeyPair,
-}
-
-/// A server that trusts an operator, with one account and one user of it.
-fn operator() -> Operator {
-    let (operator, account, user) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
-    let unlimited = json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1});
-    let operator_jwt = jwt(&operator, &operator, &json!({"type": "operator", "version": 2}));
-    let account_jwt =
-        jwt(&operator, &account, &json!({"type": "account", "version": 2, "limits": unlimited}));
-    let user_jwt =
-        jwt(&account, &user, &json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1}));
-    let config = format!(
-        "operator: {operator_jwt}\nresolver: MEMORY\nresolver_preload: {{ {}: {account_jwt} }}",
-        account.public_key()
-    );
-    Operator { server: Server::start(&[], &config), user_jwt, user }
-}
 
 async fn signs_in(server: &Server, settings: Value) {
     let bus = server.connect(settings.clone()).await.unwrap_or_else(|e| panic!("{settings}: {e}"));
@@ -84,38 +50,27 @@ async fn an_nkey_by_seed_or_by_file() {
 
 #[tokio::test]
 async fn a_jwt_with_its_seed_or_a_credentials_file() {
-    let (o, dir) = (operator(), TempDir::new().unwrap());
-    let seed = o.user.seed().unwrap();
-    signs_in(&o.server, json!({"jwt": o.user_jwt, "nkey": seed})).await;
+    let (o, dir) = (Operator::new(), TempDir::new().unwrap());
+    let server = Server::start(&[], &o.config());
+    let (user_jwt, seed) = (o.user_jwt(None), o.user.seed().unwrap());
+    signs_in(&server, json!({"jwt": user_jwt, "nkey": seed})).await;
     let file = dir.path().join("user.creds");
-    let creds = format!(
-        "-----BEGIN NATS USER JWT-----\n{}\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n",
-        o.user_jwt
-    );
+    let creds = o.creds(None);
     fs::write(&file, creds).unwrap();
-    signs_in(&o.server, json!({"credentials": file})).await;
+    signs_in(&server, json!({"credentials": file})).await;
     let stranger = KeyPair::new_user().seed().unwrap();
-    refused(&o.server, json!({"jwt": o.user_jwt, "nkey": stranger}), ErrorKind::Auth).await;
+    refused(&server, json!({"jwt": user_jwt, "nkey": stranger}), ErrorKind::Auth).await;
     fs::write(&file, "not credentials").unwrap();
-    refused(&o.server, json!({"credentials": file}), ErrorKind::Config).await;
+    refused(&server, json!({"credentials": file}), ErrorKind::Config).await;
 }
 
 #[tokio::test]
 async fn tls_by_scheme_with_an_authority_of_its_own_and_client_certificates() {
     let dir = TempDir::new().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
-    let ca_key = rcgen::KeyPair::generate().unwrap();
-    let mut ca = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
-    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let ca_cert = ca.self_signed(&ca_key).unwrap();
-    let issuer = rcgen::Issuer::new(ca, ca_key);
-    fs::write(path("ca.pem"), ca_cert.pem()).unwrap();
+    let authority = Authority::new(dir.path());
     for name in ["server", "client"] {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let params =
-            rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
-        fs::write(path(&format!("{name}.pem")), params.signed_by(&key, &issuer).unwrap().pem()).unwrap();
-        fs::write(path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+        authority.issue(name, &["127.0.0.1", "localhost"]);
     }
     let tls = format!("cert_file: {:?}, key_file: {:?}", path("server.pem"), path("server.key"));
     let server = Server::start(&[], &format!("tls {{ {tls} }}"));

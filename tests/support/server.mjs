@@ -1,7 +1,7 @@
 // A real nats-server for the Node tests: a free port, a folder of its own, stopped by its pid.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, connect as dial } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -65,6 +65,16 @@ export async function startServer({ jetstream = false, config = "" } = {}) {
     await eventually(() => greeted(port), { what: "a greeting from nats-server" });
   };
   const signal = (name) => process.kill(child.pid, name);
+  // Its threads stop one by one: returns when all have, where the system tells.
+  const pause = () => {
+    signal("SIGSTOP");
+    const tasks = `/proc/${child.pid}/task`;
+    const state = (task) => readFileSync(`${tasks}/${task}/stat`, "utf8").split(") ").at(-1)[0];
+    const until = performance.now() + 5000;
+    while (existsSync(tasks) && readdirSync(tasks).some((task) => state(task) !== "T")) {
+      if (performance.now() > until) throw new Error("nats-server did not stop");
+    }
+  };
   const over = () => child.exitCode !== null || child.signalCode !== null;
   const end = async (name) => {
     if (!over()) signal(name);
@@ -88,7 +98,7 @@ export async function startServer({ jetstream = false, config = "" } = {}) {
     reconfigure,
     forget: () => rmSync(join(folder, "jetstream"), { recursive: true, force: true }),
     kill: () => end("SIGKILL"),
-    pause: () => signal("SIGSTOP"),
+    pause,
     resume: () => signal("SIGCONT"),
   };
 }

@@ -103,9 +103,20 @@ class Server:
             self._process.wait()
 
     def pause(self) -> None:
-        """SIGSTOP: it neither answers nor hangs up."""
-        if self._process:
-            self._process.send_signal(signal.SIGSTOP)
+        """SIGSTOP: it neither answers nor hangs up. Its threads stop one by one: returns when all have."""
+        if not self._process:
+            return
+        self._process.send_signal(signal.SIGSTOP)
+        until = time.monotonic() + 5
+        while any(state != "T" for state in self._threads(self._process.pid)):
+            assert time.monotonic() < until, "nats-server did not stop"
+            time.sleep(0.001)
+
+    @staticmethod
+    def _threads(pid: int) -> list[str]:
+        """The states of its threads; none where the system does not tell."""
+        stats = Path(f"/proc/{pid}/task").glob("*/stat")
+        return [stat.read_text().rpartition(") ")[2][:1] for stat in stats]
 
     def resume(self) -> None:
         """SIGCONT."""

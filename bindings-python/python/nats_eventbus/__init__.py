@@ -9,13 +9,15 @@ async with eb.connect("nats://127.0.0.1:4222", jetstream=True) as bus:
             m.ack()
 """
 
-from ._bus import Bus, Connecting, ServerInfo, connect
+from ._bus import Bus, ServerInfo
+from ._connect import Connecting, connect
 from ._consumer import Consumer
 from ._dead_letters import DeadLetters
+from ._events import Event, Events
 from ._handling import Reject, RetryAfter
 from ._native import DeadLetter, Message, Producer, PubAck, __version__, topic
 from ._responder import Responder
-from ._settings import Backoff, Tls
+from ._settings import Backoff, EventBusWarning, Tls
 from ._stream import Stream, StreamInfo
 from .errors import (
     AuthError,
@@ -57,7 +59,10 @@ __all__ = [
     "DeadLetter",
     "DeadLetters",
     "DecodeError",
+    "Event",
     "EventBusError",
+    "EventBusWarning",
+    "Events",
     "InternalError",
     "InvalidHeader",
     "InvalidTopic",

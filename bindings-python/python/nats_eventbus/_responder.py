@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
 
 from . import _native
 from ._handling import Handler
 from ._opening import Closing
+from .errors import EventBusError
 
 __all__ = ["Responder"]
+
+logger = logging.getLogger("nats_eventbus")
 
 
 class Responder(Closing):
@@ -24,11 +28,15 @@ class Responder(Closing):
         self._loop = asyncio.create_task(self._serve(), name=f"responder {native.topic}")
 
     async def _serve(self) -> None:
-        async for m in self._native:
-            await self._places.acquire()
-            task = asyncio.create_task(self._answer(m))
-            self._running.add(task)
-            task.add_done_callback(self._done)
+        try:
+            async for m in self._native:
+                await self._places.acquire()
+                task = asyncio.create_task(self._answer(m))
+                self._running.add(task)
+                task.add_done_callback(self._done)
+        except EventBusError as e:
+            # Nobody awaits a responder; the bus's events say the same.
+            logger.error("the responder of %r has ended: %s", self._native.topic, e)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

@@ -7,7 +7,11 @@ import os
 from datetime import timedelta
 from typing import Any
 
-__all__ = ["Backoff", "Tls"]
+__all__ = ["Backoff", "EventBusWarning", "Tls"]
+
+
+class EventBusWarning(UserWarning):
+    """Something that is allowed and still unwise."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,6 +26,8 @@ class Backoff:
     """What each wait is multiplied by for the next; default 2."""
     jitter: float | None = None
     """The share of a wait that is random, 0 to 1; default 0.2."""
+    attempts: int | None = None
+    """Reconnecting: how many times all servers are tried before it is given up; default: for ever."""
 
     def _settings(self) -> dict[str, Any]:
         return {k: v for k, v in vars(self).items() if v is not None}
@@ -32,11 +38,15 @@ class Tls:
     """TLS files, in PEM. Given at all, TLS is required of every server."""
 
     ca: str | os.PathLike[str] | None = None
-    """The authority to trust besides the system's."""
+    """The authority to trust, instead of the system's."""
     cert: str | os.PathLike[str] | None = None
     """The client's certificate; needs ``key``."""
     key: str | os.PathLike[str] | None = None
     """The client's private key; needs ``cert``."""
+    first: bool | None = None
+    """Whether TLS begins before the server's greeting (its ``handshake_first``); default False."""
+    server_name: str | None = None
+    """The name the servers' certificates must be for; default: the host dialled."""
 
     def _settings(self) -> dict[str, Any]:
         return {k: v for k, v in vars(self).items() if v is not None}

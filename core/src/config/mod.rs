@@ -20,9 +20,18 @@ use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf, time::Duration};
 
 /// A text that is never printed.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        // The usual error would repeat the value.
+        match serde_json::Value::deserialize(d) {
+            Ok(serde_json::Value::String(text)) => Ok(Self(text)),
+            _ => Err(serde::de::Error::custom("give it as a text")),
+        }
+    }
+}
 
 impl Secret {
     /// The text itself; the caller keeps it out of messages.

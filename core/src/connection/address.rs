@@ -16,8 +16,16 @@ pub(super) struct Address {
 }
 
 fn parse(text: &str) -> Result<Address> {
-    // Secrets may stand in the address, so it is never repeated in the error.
-    let shown = text.rsplit('@').next().unwrap_or_default();
+    // Secrets may stand in the address, also in half of one that a comma has cut: what is not a host and a port is
+    // never repeated in the error.
+    let host = text.split_once("://").map_or(text, |(_, rest)| rest).rsplit('@').next().unwrap_or_default();
+    let (name, port) = host.split_once(':').unwrap_or((host, ""));
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+    let shown = if plain && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) {
+        host
+    } else {
+        "one of the addresses"
+    };
     let bad = |why: &str| {
         Error::config(format!("servers: {shown:?} {why}: write nats://host:4222 or tls://host:4222"))
     };

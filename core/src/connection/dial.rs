@@ -10,10 +10,19 @@ use super::{
 use crate::config::{Backoff, Config};
 use async_nats::{Server, ServerAddr};
 use parking_lot::Mutex;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 /// Between two servers of a later round.
 const PACE: Duration = Duration::from_millis(10);
+
+/// A connection that lasted this long was one: the next search begins anew.
+const STEADY: Duration = Duration::from_secs(1);
 
 /// What the client is to do.
 pub(super) enum Next {
@@ -31,6 +40,7 @@ pub(super) struct Dialler {
     connect_timeout: Duration,
     /// Whether the first connection is made in the background, as later ones are.
     patient: bool,
+    begun: AtomicBool,
     tour: Mutex<Tour>,
 }
 
@@ -88,6 +98,7 @@ impl Dialler {
             backoff: config.reconnect.clone(),
             connect_timeout: config.connect_timeout,
             patient: config.retry_on_initial_connect,
+            begun: AtomicBool::new(false),
             tour: Mutex::default(),
         }
     }
@@ -95,7 +106,7 @@ impl Dialler {
     /// Asked when there is no connection, and after each failure.
     pub(super) async fn next(&self, pool: Vec<Server>) -> Next {
         let epoch = self.link.epoch();
-        if epoch == 0 && !self.patient {
+        if !self.patient && !self.begun.swap(true, Ordering::Relaxed) {
             return Next::All;
         }
         let mut cause = self.reckon(epoch, &pool);
@@ -137,7 +148,12 @@ impl Dialler {
         let last = tour.last.take();
         if epoch != tour.epoch {
             let first = || pool.iter().find(|s| s.did_connect).map(|s| s.addr.clone());
-            *tour = Tour { epoch, lost: last.or_else(first), ..Tour::default() };
+            (tour.epoch, tour.lost) = (epoch, last.or_else(first));
+            if !self.link.lasted(STEADY) {
+                // Let in and thrown out at once: that is a failure, too, or we would knock without a pause.
+                return Some("the connection did not last".into());
+            }
+            (tour.round, tour.tried) = (0, Vec::new());
             return None;
         }
         let last = last?;

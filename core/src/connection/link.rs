@@ -17,7 +17,7 @@ use std::sync::{
     Arc, Weak,
     atomic::{AtomicBool, Ordering},
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 /// The state of a connection.
@@ -69,6 +69,8 @@ pub(crate) struct Link {
     failure: Mutex<Option<Error>>,
     /// Ends a wait between attempts.
     hurry: Notify,
+    /// When the last connection was made.
+    since: Mutex<Option<Instant>>,
 }
 
 impl std::fmt::Debug for Link {
@@ -90,6 +92,7 @@ impl Link {
             last_words: Mutex::default(),
             failure: Mutex::default(),
             hurry: Notify::new(),
+            since: Mutex::default(),
         })
     }
     pub(crate) fn is_connected(&self) -> bool {
@@ -156,6 +159,10 @@ impl Link {
             let _ = tokio::time::timeout(wait, self.hurry.notified()).await;
         }
     }
+    /// Whether the last connection was made at least so long ago.
+    pub(super) fn lasted(&self, time: Duration) -> bool {
+        self.since.lock().is_none_or(|at| at.elapsed() >= time)
+    }
     /// Lets the next attempt be made at once.
     pub(crate) fn hurry(&self) {
         self.hurry.notify_one();
@@ -215,6 +222,7 @@ impl Link {
 
     fn on_connected(&self) {
         *self.last_words.lock() = None;
+        *self.since.lock() = Some(Instant::now());
         let (mut open, mut again) = (true, false);
         // In one step: nothing is sent on this connection under the number of the last one.
         self.epoch.send_modify(|e| {

@@ -22,7 +22,7 @@ use crate::{
     metrics::Metrics,
 };
 use async_nats::{Client, ServerAddr};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// A connected client and its state.
 #[derive(Debug)]
@@ -48,23 +48,54 @@ impl Connection {
         }
         sign_in.prepare().await.map_err(|e| Error::new(ErrorKind::Auth, e))?;
         let known = resolved(&pool, config).await?;
-        let client = options.connect(known.as_slice()).await.map_err(|e| options::explain(&e, config))?;
-        if known.len() < pool.len() {
-            // Those whose names cannot be resolved now may be later.
-            let _ = client.set_server_pool(pool.as_slice()).await;
+        let this = Self {
+            client: options.connect(known.as_slice()).await.map_err(|e| options::explain(&e, config))?,
+            link,
+            warnings,
+        };
+        let begun = async {
+            if known.len() < pool.len() {
+                // Those whose names cannot be resolved now may be later.
+                let _ = this.client.set_server_pool(pool.as_slice()).await;
+            }
+            let all = this.client.server_pool().await.unwrap_or_default();
+            if let Some(server) = all.into_iter().find(|s| s.did_connect) {
+                this.link.dials(&address::shown(&server.addr));
+            }
+            // The event follows the connection within a moment; waiting for it keeps the state one truth.
+            let _ = this.link.watch().wait_for(|e| *e > 0).await;
+            Ok(())
+        };
+        this.unless_refused(config.connect_timeout, begun).await?;
+        Ok(this)
+    }
+
+    /// What the beginning of a connection needs of its server, which may have let us in only to throw us out again.
+    pub(crate) async fn unless_refused(
+        &self,
+        timeout: Duration,
+        work: impl Future<Output = Result<()>>,
+    ) -> Result<()> {
+        let events = self.link.events();
+        let refused = async {
+            loop {
+                match events.next().await {
+                    Some(e) if e.kind == EventKind::AuthFailed => return e.cause.unwrap_or_default(),
+                    Some(_) => {}
+                    None => std::future::pending().await,
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            cause = refused => {
+                let text = "the server refused the credentials: they are expired, revoked or wrong";
+                Err(Error::new(ErrorKind::Auth, text).server(cause))
+            }
+            done = tokio::time::timeout(timeout, work) => done.unwrap_or_else(|_| {
+                Err(Error::new(ErrorKind::Connection, "the connection was lost while it was being made"))
+            }),
         }
-        let used = client.server_pool().await.ok().and_then(|all| all.into_iter().find(|s| s.did_connect));
-        if let Some(server) = used {
-            link.dials(&address::shown(&server.addr));
-        }
-        // The event follows the connection within a moment; waiting for it keeps the state one truth.
-        let mut epoch = link.watch();
-        let waited = tokio::time::timeout(config.connect_timeout, epoch.wait_for(|e| *e > 0)).await;
-        if !matches!(waited, Ok(Ok(_))) {
-            let text = "the connection was lost while it was being made";
-            return Err(Error::new(ErrorKind::Connection, text));
-        }
-        Ok(Self { client, link, warnings })
     }
 }
 

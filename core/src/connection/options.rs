@@ -108,7 +108,7 @@ fn warnings(config: &Config, pool: &[Address], sign_in: &SignIn) -> Vec<String> 
 fn is_tls(e: &ConnectError) -> bool {
     let is = |e: &(dyn std::error::Error + 'static)| {
         let inner = e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        e.is::<TlsError>() || inner.is_some_and(|i| i.is::<TlsError>())
+        e.is::<TlsError>() || inner.and_then(|i| i.downcast_ref::<TlsError>()).is_some()
     };
     let mut sources = std::iter::successors(std::error::Error::source(e), |e| e.source());
     e.kind() == ConnectErrorKind::Tls || sources.any(is)

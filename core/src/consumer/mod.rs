@@ -214,7 +214,9 @@ impl Consumer {
         loop {
             match self.take(max - out.len(), &mut out) {
                 Ok(true) => {}
-                Ok(false) if out.is_empty() => return Err(Error::closed("consumer").topic(self.topic())),
+                Ok(false) if out.is_empty() => {
+                    return Err(Error::closed("consumer").topic(self.topic()).group(self.group()));
+                }
                 Err(e) if out.is_empty() => return Err(e),
                 Ok(false) | Err(_) => return Ok(out),
             }
@@ -308,7 +310,9 @@ impl Consumer {
             return Ok(());
         }
         let Some(ack) = i.settle(token, &Settle::Ack) else {
-            return Err(Error::new(ErrorKind::Conflict, "the message was settled already").topic(&*i.topic));
+            return Err(Error::new(ErrorKind::Conflict, "the message was settled already")
+                .topic(&*i.topic)
+                .group(&i.config.group));
         };
         i.shared.metrics.settled.add(1);
         let named = |e: Error| e.topic(&*i.topic).group(&i.config.group);

@@ -9,6 +9,7 @@ use crate::{
     error::{Error, ErrorKind},
     mailbox::{Body, Post},
     message::{Delivery, PubAck},
+    request::read_reply,
 };
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ impl State {
                     Err(Error::new(ErrorKind::NoResponders, "nobody answers this topic: start a responder")
                         .topic(topic.as_str()))
                 } else {
-                    Ok(Delivery::new(m))
+                    read_reply(Delivery::new(m)).map_err(|e| e.topic(topic.as_str()))
                 };
                 return self.settle(id, Body::Reply(result), post);
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..checks import all_acked
 from ..evidence import Evidence
 from ..rig import Rig
 from ..run import Row
@@ -22,7 +23,9 @@ async def scenario(rig: Rig) -> Evidence:
             await server.start()
         await rig.resumed()
     await rig.settle()
-    return await rig.evidence(server.url)
+    e = await rig.evidence(server.url)
+    rig.violations += all_acked(e)
+    return e
 
 
 ROW = Row(1, "one server, SIGKILL mid-publish, restart, five times", "LDOHRX", scenario)

@@ -60,7 +60,8 @@ async def scenario(rig: Rig) -> Evidence:
     rig.require(len(unknown) > 100, "row", f"only {len(unknown)} sends ended unknown in an outage of {OUTAGE} s")
     for x in unknown:
         later = seen.get(x.id, 0) - x.t
-        rig.require(later < 0.1, "row", f"{x.id} was told unknown and sent again {later:.2f} s later")
+        # What was written just before its outcome may be seen just after it; another attempt would come after 0.5 s.
+        rig.require(later < 0.4, "row", f"{x.id} was told unknown and sent again {later:.2f} s later")
     if rig.case == "acks dropped":
         rig.violations += audit(e, "D")
     return e
@@ -69,7 +70,7 @@ async def scenario(rig: Rig) -> Evidence:
 ROW = Row(
     7,
     "an outage longer than the dedupe window",
-    "HRTX",
+    "LHRTX",
     scenario,
     cases=("server stopped", "acks dropped"),
 )

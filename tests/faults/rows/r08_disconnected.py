@@ -45,9 +45,9 @@ async def scenario(rig: Rig) -> Evidence:
 ROW = Row(
     8,
     "disconnected, 50 000 sends",
-    "HRMTX",
+    "LHRMTX",
     scenario,
     cases=("send", "nowait"),
     crowd=True,
-    rules=Rules(growth=16 << 20, codes=frozenset({"backpressure", "publish.unknown", "publish.rejected.not_sent"})),
+    rules=Rules(growth=24 << 20, codes=frozenset({"backpressure", "publish.unknown", "publish.rejected.not_sent"})),
 )

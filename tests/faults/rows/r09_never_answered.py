@@ -35,4 +35,4 @@ async def scenario(rig: Rig) -> Evidence:
     return await rig.evidence(server.url)
 
 
-ROW = Row(9, "10 000 publishes that are never answered", "HMTX", scenario, rules=Rules(growth=16 << 20), crowd=True)
+ROW = Row(9, "10 000 publishes that are never answered", "LHMTX", scenario, rules=Rules(growth=24 << 20), crowd=True)

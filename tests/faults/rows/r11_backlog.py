@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 from ..evidence import Evidence, Rules
 from ..rig import GROUP, Rig
@@ -22,10 +23,12 @@ async def scenario(rig: Rig) -> Evidence:
         worker = rig.worker(server.url, work=[0.02, 0.02], consumer={"concurrency": 4, "prefetch": PREFETCH})
         await rig.until(lambda: len(worker.ledger.handlings) > 200, 20, "the first handlings")
         await rig.measure("baseline")
-        most, until = 0, time.monotonic() + (60 if rig.long else 6)
+        seen, until = list[int](), time.monotonic() + (60 if rig.long else 6)
         while time.monotonic() < until:
-            most = max(most, (await w.durable(rig.stream, GROUP)).num_ack_pending or 0)
+            seen.append((await w.durable(rig.stream, GROUP)).num_ack_pending or 0)
             await rig.last(0.05)
+    # For a moment the server counts as pending what it has the acks of already; not twice in a row.
+    most = max(min(pair) for pair in pairwise(seen))
     told = max(m.unsettled_messages for m in worker.ledger.metrics)
     rig.facts["most in flight"] = f"{most} by the server, {told} by the worker, prefetch {PREFETCH}"
     rig.require(most <= PREFETCH, "row", f"{most} messages were in flight by the server's count, prefetch {PREFETCH}")

@@ -1,9 +1,11 @@
-"""Row 14: SIGKILL a worker mid-batch, another one takes over."""
+"""Row 14: SIGKILL a worker mid-batch, another one takes over; also where the group is to keep the stream's order."""
 
 from __future__ import annotations
 
+from ..audit import audit
+from ..children import Child
 from ..checks import handlings
-from ..evidence import Evidence
+from ..evidence import Evidence, Rules
 from ..rig import GROUP, Rig
 from ..run import Row
 from ..witness import Witness
@@ -12,26 +14,35 @@ from ..witness import Witness
 async def scenario(rig: Rig) -> Evidence:
     """Two workers share a stream of messages; again and again one is killed with messages buffered and in its hands."""
     server = await rig.server()
-    await rig.prepare(server.url)
-    consumer = {"concurrency": 4, "prefetch": 40}
-    producer = rig.producer(server.url, rate=150)
-    victim = rig.worker(server.url, who="w1", work=[0.02, 0.05], consumer=consumer)
-    rig.worker(server.url, who="w2", work=[0.02, 0.05], consumer=consumer)
+    in_order = rig.case == "in stream order"
+    await rig.prepare(server.url, max_ack_pending=1 if in_order else 1000)
+    consumer = {"order": "stream"} if in_order else {"concurrency": 4, "prefetch": 40}
+    work = [0.005, 0.01] if in_order else [0.02, 0.05]
+    producer = rig.producer(server.url, rate=60 if in_order else 150)
+    victim = rig.worker(server.url, who="w1", work=work, consumer=consumer)
+    rig.worker(server.url, who="w2", work=work, consumer=consumer)
     await rig.flowing(producer, victim)
     in_flight, kills = 0, 4 if rig.long else 1
     for kill in range(kills):
         start = len(victim.ledger.handlings)
-        enough = start + rig.random.randrange(50, 100)
-        await rig.until(lambda v=victim, n=enough: len(v.ledger.handlings) > n, 30, "handlings of the victim")
+        enough = start + rig.random.randrange(30, 60)
+
+        def in_the_midst(victim: Child = victim, enough: int = enough) -> bool:
+            handlings = victim.ledger.handlings
+            return len(handlings) > enough and handlings[-1].end is None
+
+        await rig.until(in_the_midst, 30, "handlings of the victim")
         async with rig.fault("SIGKILL a worker"):
             victim.kill()
         async with await Witness.of(server.url) as w:
             in_flight += (await w.durable(rig.stream, GROUP)).num_ack_pending or 0
         await rig.resumed()
         if kill < kills - 1:
-            victim = rig.worker(server.url, who=f"w{kill + 3}", work=[0.02, 0.05], consumer=consumer)
+            victim = rig.worker(server.url, who=f"w{kill + 3}", work=work, consumer=consumer)
     await rig.settle()
     e = await rig.evidence(server.url)
+    if in_order:
+        rig.violations += audit(e, "O", Rules(in_order="group"))
     again = [hs for hs in handlings(e).values() if max(h.attempt for h in hs) > 1]
     rig.facts["in flight at the kills"] = str(in_flight)
     rig.require(
@@ -50,4 +61,4 @@ async def scenario(rig: Rig) -> Evidence:
     return e
 
 
-ROW = Row(14, "SIGKILL a worker mid-batch, another takes over", "LDHRX", scenario)
+ROW = Row(14, "SIGKILL a worker mid-batch, another takes over", "LDHRX", scenario, cases=("", "in stream order"))

@@ -73,7 +73,10 @@ async def _deleted(rig: Rig) -> Evidence:
 async def _election(rig: Rig) -> Evidence:
     cluster = await rig.cluster()
     await rig.prepare(cluster.url, num_replicas=3)
-    producer, worker = rig.producer(cluster.url, rate=200), rig.worker(cluster.url, connect={"replicas": 3})
+    producer, worker = (
+        rig.producer(cluster.url, rate=200, within=20.0),
+        rig.worker(cluster.url, connect={"replicas": 3}),
+    )
     await rig.flowing(producer, worker)
     async with await Witness.of(cluster.url) as w:
         for _ in range(4 if rig.long else 1):
@@ -86,7 +89,7 @@ async def _election(rig: Rig) -> Evidence:
                     await rig.last(0.05)
             await rig.resumed()
             await leader.start()
-            await rig.last(1)
+            await rig.last(rig.random.uniform(2, 4))
     await rig.settle()
     e = await rig.evidence(cluster.url)
     rig.violations += audit(e, "LDRT", replace(RULES, codes=frozenset()))

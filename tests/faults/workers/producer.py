@@ -11,7 +11,6 @@ Commands: `stop` (no more sends) and `finish` (only those of the count), then `s
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from collections.abc import Awaitable
@@ -38,9 +37,9 @@ class Sender:
         self.stopped = asyncio.Event()
 
     def _body(self, n: int, id_: str) -> bytes:
-        what = {"id": id_, "n": n, "from": self._given["who"], "do": self._given["marks"].get(str(n), "ok"), "pad": ""}
-        what["pad"] = "x" * max(0, self._given["size"] - len(json.dumps(what)))
-        return json.dumps(what).encode()
+        do = self._given["marks"].get(str(n), "ok")
+        body = f'{{"id":"{id_}","n":{n},"from":"{self._given["who"]}","do":"{do}","pad":"'
+        return f'{body:x<{self._given["size"] - 2}}"}}'.encode()
 
     def _failed(self, id_: str, e: BaseException) -> None:
         how = "unknown" if isinstance(e, eb.PublishUnknown) else "rejected"

@@ -2,6 +2,9 @@
 #![allow(dead_code)] // each test binary uses its own part
 #![allow(clippy::expect_used, clippy::unwrap_used)] // a test that cannot start fails here
 
+pub mod certs;
+pub mod jwt;
+
 use nats_eventbus::{Bus, Config, Consumer, Delivery};
 use std::{
     io::{BufRead, BufReader},
@@ -57,9 +60,21 @@ impl Server {
         self.child.kill().expect("kill");
         self.child.wait().expect("wait");
     }
-    /// SIGSTOP: it neither answers nor hangs up.
+    /// SIGSTOP: it neither answers nor hangs up. Its threads stop one by one: returns when all have.
     pub fn pause(&self) {
         self.signal(rustix::process::Signal::STOP);
+        let end = Instant::now() + Duration::from_secs(5);
+        while self.threads().iter().any(|state| *state != 'T') {
+            assert!(Instant::now() < end, "nats-server did not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    /// The states of its threads; none where the system does not tell.
+    fn threads(&self) -> Vec<char> {
+        let tasks =
+            std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
+        let stats = tasks.filter_map(|t| std::fs::read_to_string(t.path().join("stat")).ok());
+        stats.filter_map(|s| s.rsplit(") ").next()?.chars().next()).collect()
     }
     /// SIGCONT.
     pub fn resume(&self) {
@@ -77,6 +92,13 @@ impl Server {
     fn signal(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).expect("signal");
     }
+    /// Removes all that is stored, for its next start.
+    pub fn forget(&self) {
+        std::fs::remove_dir_all(self.dir.path().join("jetstream")).expect("storage");
+    }
+    pub fn port(&self) -> u16 {
+        self.port
+    }
     pub fn restart(&mut self) {
         self.child = spawn(&self.args);
         self.wait();
@@ -93,6 +115,46 @@ impl Server {
         let client = async_nats::connect(self.url()).await.expect("connect");
         let reply = client.request(format!("$JS.API.{call}"), body.to_owned().into()).await.expect(call);
         serde_json::from_slice(&reply.payload).expect("JSON")
+    }
+    /// A topic's stream, made behind the bus's back, or made otherwise than it is.
+    pub async fn make(&self, topic: &str, settings: serde_json::Value) {
+        let name = nats_eventbus::stream_name(topic);
+        let mut config = serde_json::json!({"name": name, "subjects": [topic]});
+        for (field, value) in settings.as_object().into_iter().flatten() {
+            config[field] = value.clone();
+        }
+        let name = config["name"].as_str().expect("name");
+        let mut made = self.api(&format!("STREAM.CREATE.{name}"), &config.to_string()).await;
+        if !made["error"].is_null() {
+            made = self.api(&format!("STREAM.UPDATE.{name}"), &config.to_string()).await;
+        }
+        assert!(made["error"].is_null(), "{made}");
+    }
+    /// A stream that stores and never acks: every ack is lost.
+    pub async fn silence(&self, topic: &str) {
+        self.make(topic, serde_json::json!({"no_ack": true})).await;
+    }
+    /// How many messages a stream has.
+    pub async fn stored(&self, name: &str) -> u64 {
+        self.api(&format!("STREAM.INFO.{name}"), "").await["state"]["messages"].as_u64().expect("a stream")
+    }
+    /// What the server knows of a group.
+    pub async fn group(&self, topic: &str, group: &str) -> serde_json::Value {
+        self.api(&format!("CONSUMER.INFO.{}.{group}", nats_eventbus::stream_name(topic)), "").await
+    }
+    /// Waits until the state of the group "g" is this, with a deadline.
+    pub async fn reaches(&self, topic: &str, want: serde_json::Value) {
+        let is =
+            |info: &serde_json::Value| want.as_object().expect("fields").iter().all(|(k, v)| info[k] == *v);
+        let end = Instant::now() + Duration::from_secs(15);
+        loop {
+            let info = self.group(topic, "g").await;
+            if is(&info) {
+                return;
+            }
+            assert!(Instant::now() < end, "{want} in {info}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
     pub async fn bus(&self, jetstream: bool) -> Bus {
         self.connect(serde_json::json!({"jetstream": jetstream})).await.expect("connect")

@@ -1,0 +1,81 @@
+//! What happens to a connection, and its questions for credentials.
+
+use crate::{
+    awaitable::{Ready, Waiting},
+    bridge::Bridges,
+    bus::dict,
+    convert,
+    errors::raise,
+};
+use nats_eventbus::{Credentials, Error, ErrorKind};
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use std::sync::Arc;
+
+/// The events of one listener.
+#[pyclass(frozen, module = "nats_eventbus._native")]
+pub(crate) struct Events {
+    inner: nats_eventbus::Events,
+    bridges: Arc<Bridges>,
+}
+
+impl Events {
+    pub(crate) fn new(inner: nats_eventbus::Events, bridges: Arc<Bridges>) -> Self {
+        Self { inner, bridges }
+    }
+}
+
+#[pymethods]
+impl Events {
+    /// An event that is there already, as a dict.
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.inner.take().map(|e| dict(py, &e)).transpose()
+    }
+    /// Whether none is left and none will come.
+    fn is_over(&self) -> bool {
+        self.inner.is_over()
+    }
+    /// Done when there is something to take, or the end.
+    fn ready<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let bridge = self.bridges.current(py)?;
+        let (future, token, armed) = bridge.start_call(py, |done| self.inner.arm(done))?;
+        if armed {
+            return Waiting::on(py, future);
+        }
+        bridge.forget(token);
+        Ready::none(py)
+    }
+    fn close(&self) {
+        self.inner.close();
+    }
+}
+
+/// A question for credentials, to be answered once.
+#[pyclass(frozen, module = "nats_eventbus._native")]
+pub(crate) struct Question(Mutex<Option<nats_eventbus::Question>>);
+
+impl Question {
+    pub(crate) fn new(question: nats_eventbus::Question) -> Self {
+        Self(Mutex::new(Some(question)))
+    }
+    fn end(&self, answer: nats_eventbus::Result<Credentials>) {
+        if let Some(question) = self.0.lock().take() {
+            question.answer(answer);
+        }
+    }
+}
+
+#[pymethods]
+impl Question {
+    /// Credentials by name, or the text of a credentials file.
+    fn answer(&self, py: Python<'_>, given: &Bound<'_, PyAny>) -> PyResult<()> {
+        let read = Credentials::read(convert::json(given)?);
+        let failed = read.as_ref().err().cloned();
+        self.end(read);
+        failed.map_or(Ok(()), |e| Err(raise(py, &e)))
+    }
+    /// There are none, because of this.
+    fn fail(&self, why: String) {
+        self.end(Err(Error::new(ErrorKind::Config, why)));
+    }
+}

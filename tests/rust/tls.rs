@@ -1,0 +1,96 @@
+//! Issue 4, item 3: names, TLS first, and that what is asked to be encrypted is, everywhere.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests may
+
+mod support;
+
+use nats_eventbus::{Bus, Config, ErrorKind, Result, State};
+use serde_json::{Value, json};
+use std::{fs, net::TcpListener};
+use support::{Server, certs::Authority, until};
+use tempfile::TempDir;
+
+async fn connect(settings: Value) -> Result<Bus> {
+    Bus::connect(Config::load(settings, |_| None)?, &[]).await
+}
+
+async fn connects(settings: Value) {
+    let bus = connect(settings.clone()).await.unwrap_or_else(|e| panic!("{settings}: {e}"));
+    bus.force_reconnect().await.unwrap();
+    bus.close().await.unwrap();
+}
+
+async fn fails(settings: Value, kind: ErrorKind) {
+    let e = connect(settings.clone()).await.expect_err("an error");
+    assert_eq!(e.kind(), kind, "{settings}: {e}");
+}
+
+#[tokio::test]
+async fn the_name_a_certificate_is_for() {
+    let dir = TempDir::new().unwrap();
+    let authority = Authority::new(dir.path());
+    authority.issue("server", &["bus.internal"]);
+    authority.issue("client", &["client"]);
+    let ca = authority.path("ca.pem");
+    let server = Server::start(&[], &authority.tls("server", ""));
+    let url = server.url();
+    fails(json!({"servers": url, "tls": {"ca": ca}}), ErrorKind::Tls).await;
+    connects(json!({"servers": url, "tls": {"ca": ca, "server_name": "bus.internal"}})).await;
+    fails(json!({"servers": url, "tls": {"ca": ca, "server_name": "other.internal"}}), ErrorKind::Tls).await;
+    fails(json!({"servers": url, "tls": {"server_name": "bus.internal"}}), ErrorKind::Tls).await;
+    fails(json!({"servers": url, "tls": {"ca": ca, "server_name": "not a name"}}), ErrorKind::Config).await;
+    fails(json!({"servers": url, "tls": {"verify": false}}), ErrorKind::Config).await;
+    fs::write(dir.path().join("not.pem"), "nothing of the kind").unwrap();
+    let not = authority.path("not.pem");
+    fails(json!({"servers": url, "tls": {"ca": not, "server_name": "bus.internal"}}), ErrorKind::Config)
+        .await;
+    let more = format!(", ca_file: {ca:?}, verify: true");
+    let mutual = Server::start(&[], &authority.tls("server", &more));
+    let mut tls = json!({"ca": ca, "server_name": "bus.internal"});
+    fails(json!({"servers": mutual.url(), "tls": tls}), ErrorKind::Tls).await;
+    tls["cert"] = authority.path("client.pem").into();
+    tls["key"] = authority.path("client.key").into();
+    connects(json!({"servers": mutual.url(), "tls": tls})).await;
+}
+
+#[tokio::test]
+async fn tls_before_the_greeting() {
+    let dir = TempDir::new().unwrap();
+    let authority = Authority::new(dir.path());
+    authority.issue("server", &["127.0.0.1"]);
+    let ca = authority.path("ca.pem");
+    // A server that greets only those who speak TLS first is one that does not greet our helper.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let text = authority.tls("server", ", handshake_first: \"300ms\"");
+    let server = Server::start(&[], &text);
+    assert_ne!(server.url(), format!("nats://127.0.0.1:{port}"));
+    connects(json!({"servers": server.url(), "tls": {"ca": ca, "first": true}})).await;
+    connects(json!({"servers": server.url(), "tls": {"ca": ca}})).await;
+    let plain = Server::core();
+    fails(json!({"servers": plain.url(), "tls": {"ca": ca, "first": true}}), ErrorKind::Tls).await;
+}
+
+#[tokio::test]
+async fn what_must_be_encrypted_is_so_for_the_whole_pool() {
+    let dir = TempDir::new().unwrap();
+    let authority = Authority::new(dir.path());
+    authority.issue("server", &["127.0.0.1"]);
+    let (plain, mut safe) = (Server::core(), Server::start(&[], &authority.tls("server", "")));
+    fails(json!({"servers": plain.url(), "require_tls": true}), ErrorKind::Tls).await;
+    let pool = format!("{},{}", plain.url(), safe.url().replace("nats://", "tls://"));
+    let tls = json!({"ca": authority.path("ca.pem")});
+    let quick = json!({"initial": 0.02, "max": 0.05});
+    let bus = connect(json!({"servers": pool, "tls": tls, "reconnect": quick})).await.unwrap();
+    assert!(safe.url().ends_with(&bus.server().port.to_string()));
+    let events = bus.events();
+    safe.kill();
+    // The plain one is tried, and not used.
+    for _ in 0..2 {
+        let e = events.next().await.unwrap();
+        assert_ne!(e.kind, nats_eventbus::EventKind::Reconnected);
+    }
+    assert_eq!(bus.state(), State::Disconnected);
+    safe.restart();
+    until(|| bus.state() == State::Connected).await;
+    assert!(safe.url().ends_with(&bus.server().port.to_string()));
+    bus.close().await.unwrap();
+}
