@@ -9,7 +9,7 @@ use pyo3::{
     exceptions::{PyRuntimeError, PyStopIteration},
     prelude::*,
     sync::PyOnceLock,
-    types::{PyDict, PyTuple},
+    types::{PyDict, PyString, PyTuple},
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -140,6 +140,11 @@ impl Waiting {
     }
     #[pyo3(signature = (*exc))]
     fn throw<'py>(&self, py: Python<'py>, exc: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        if self.iter.lock().is_none() {
+            // A task cancelled before it began: nobody waits for the future any more.
+            self.future.call_method0(py, pyo3::intern!(py, "cancel"))?;
+            return Err(thrown(exc));
+        }
         self.steps(py)?.call_method1(pyo3::intern!(py, "throw"), exc)
     }
     fn close(&self, py: Python<'_>) -> PyResult<()> {
@@ -154,44 +159,44 @@ impl Waiting {
     fn _asyncio_future_blocking<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.future.bind(py).getattr(pyo3::intern!(py, "_asyncio_future_blocking"))
     }
-    fn get_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.future.bind(py).call_method0(pyo3::intern!(py, "get_loop"))
+    /// All but its callbacks, which are told of this object, is the future's own.
+    fn __getattr__<'py>(&self, py: Python<'py>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+        self.future.bind(py).getattr(name)
     }
     #[pyo3(signature = (callback, **context))]
     fn add_done_callback(
-        &self,
-        py: Python<'_>,
-        callback: &Bound<'_, PyAny>,
+        slf: &Bound<'_, Self>,
+        callback: Py<PyAny>,
         context: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<()> {
+        let (py, of) = (slf.py(), slf.clone().unbind());
         let name = pyo3::intern!(py, "add_done_callback");
-        self.future.bind(py).call_method(name, (callback,), context).map(drop)
+        slf.get().future.bind(py).call_method(name, (Told { callback, of },), context).map(drop)
     }
-    fn remove_done_callback<'py>(
-        &self,
-        py: Python<'py>,
-        callback: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.future.bind(py).call_method1(pyo3::intern!(py, "remove_done_callback"), (callback,))
-    }
-    fn done<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.future.bind(py).call_method0(pyo3::intern!(py, "done"))
-    }
-    fn cancelled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.future.bind(py).call_method0(pyo3::intern!(py, "cancelled"))
-    }
-    #[pyo3(signature = (msg=None))]
-    fn cancel<'py>(&self, py: Python<'py>, msg: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
-        self.future.bind(py).call_method1(pyo3::intern!(py, "cancel"), (msg,))
-    }
-    fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.future.bind(py).call_method0(pyo3::intern!(py, "result"))
-    }
-    fn exception<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.future.bind(py).call_method0(pyo3::intern!(py, "exception"))
+    fn remove_done_callback<'py>(slf: &Bound<'py, Self>, callback: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, of) = (slf.py(), slf.clone().unbind());
+        let name = pyo3::intern!(py, "remove_done_callback");
+        slf.get().future.bind(py).call_method1(name, (Told { callback, of },))
     }
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         Ok(format!("<nats_eventbus awaitable on {}>", self.future.bind(py).repr()?))
+    }
+}
+
+/// A done callback, told of the awaitable and not of the future behind it.
+#[pyclass(frozen, module = "nats_eventbus._native")]
+struct Told {
+    callback: Py<PyAny>,
+    of: Py<Waiting>,
+}
+
+#[pymethods]
+impl Told {
+    fn __call__(&self, py: Python<'_>, _future: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.callback.call1(py, (&self.of,))
+    }
+    fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
+        other.cast::<Self>().map_or(Ok(false), |o| self.callback.bind(py).eq(&o.get().callback))
     }
 }
 

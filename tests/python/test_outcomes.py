@@ -367,9 +367,9 @@ async def test_what_the_server_would_refuse_names_the_limit(bus: eb.Bus, topic: 
 
 
 async def test_what_a_send_returns_can_be_waited_for(bus: eb.Bus, topic: str) -> None:
-    """API: what `send` returns suits `asyncio.wait` and `as_completed`, by way of `ensure_future`."""
+    """API: what `send` returns suits `as_completed` as it is, and `asyncio.wait` as a task."""
     p = bus.producer(topic)
-    done, _ = await asyncio.wait([asyncio.ensure_future(p.send(b"x")), asyncio.ensure_future(p.send(b"x"))])
+    done, _ = await asyncio.wait([asyncio.create_task(p.send(b"x")), asyncio.create_task(p.send(b"x"))])
     acks = [d.result() for d in done]
     acks += [await a for a in asyncio.as_completed([p.send(b"x"), p.send(b"x")])]
     assert sorted(a.sequence for a in acks if a) == [1, 2, 3, 4]

@@ -62,7 +62,8 @@ class Events:
             if self._native.is_over():
                 raise StopAsyncIteration
             await self._native.ready()
-        return Event(**{**found, "time": datetime.fromtimestamp(found["time"], UTC)})
+        found["time"] = datetime.fromtimestamp(found["time"], UTC)
+        return Event(**found)
 
     async def aclose(self) -> None:
         """Ends the listening."""
