@@ -84,7 +84,13 @@ audit: setup ## Known weaknesses, licences, one TLS provider (asks the advisory 
 	target/audit/bin/pip-audit -r target/audit/requirements.txt --no-deps --disable-pip
 	npm audit
 
+bench: setup ## Ours, the peers and the limit, interleaved: docs/benchmarks.*; ARGS='--only request' for some
+	$(PY) -m benches $(ARGS)
+
+bench-quick: setup ## The main workloads in under 3 minutes, to target/bench/report
+	$(PY) -m benches --quick $(ARGS)
+
 clean: ## Everything that was built
 	rm -rf target dist $(VENV) node_modules bindings-node/dist bindings-node/native
 
-.PHONY: help demo test setup build build-python build-node test-rust test-python test-node test-interop test-faults faults fmt lint audit clean
+.PHONY: help demo test setup build build-python build-node test-rust test-python test-node test-interop test-faults faults fmt lint audit bench bench-quick clean

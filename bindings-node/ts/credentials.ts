@@ -1,5 +1,6 @@
 /** Credentials that change: a callback, asked before every connection. */
 import type { Bridge } from "./bridge";
+import { guard } from "./errors";
 import { warn } from "./listeners";
 
 /** Credentials: the text of a credentials file, or one way to sign in by name. */
@@ -17,7 +18,7 @@ export async function answer(bridge: Bridge, source: CredentialsSource, question
   try {
     const given = JSON.stringify(await source());
     if (given === undefined) throw new TypeError("it gave nothing");
-    bridge.native.answer(question, given);
+    guard(() => bridge.native.answer(question, given));
   } catch (e) {
     warn("the callback for credentials", e);
     // What was thrown may hold a secret: only its name goes into errors and events.

@@ -5,6 +5,7 @@
 
 use crate::message::Message;
 use parking_lot::Mutex;
+use pyo3::{PyTraverseError, PyVisit};
 use pyo3::{
     exceptions::{PyRuntimeError, PyStopIteration},
     prelude::*,
@@ -126,6 +127,11 @@ pub(crate) fn future_iter<'py>(future: &Bound<'py, PyAny>) -> PyResult<Bound<'py
 
 #[pymethods]
 impl Waiting {
+    // A failure's traceback holds the frame that awaits, and the frame this: a circle that the collector must see.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.future)?;
+        self.iter.try_lock().map_or(Ok(()), |iter| visit.call(&*iter))
+    }
     fn __await__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         future_iter(self.future.bind(py))
     }
@@ -257,6 +263,9 @@ impl Polling {
 
 #[pymethods]
 impl Polling {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.iter.try_lock().map_or(Ok(()), |iter| visit.call(&*iter))
+    }
     fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
         slf
     }

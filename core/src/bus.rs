@@ -4,7 +4,7 @@
 
 use crate::{
     config::{Config, ConsumerConfig, ProducerConfig},
-    connection::{Connection, Denied, Event, Events, Hear, Link, State},
+    connection::{Connection, Denied, Hear, Link, State},
     consumer::Consumer,
     dead_letters::DeadLetters,
     error::{Error, ErrorKind, Result},
@@ -37,7 +37,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     consumers: Mutex<Vec<Weak<crate::consumer::Inner>>>,
     /// What is allowed and still unwise.
-    warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
     /// Whether it was closed, once and for all.
     left: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
@@ -110,7 +110,7 @@ pub struct ServerInfo {
 /// An open bus.
 #[derive(Clone, Debug)]
 pub struct Bus {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 const LOCAL: &str = "local://";
@@ -123,14 +123,14 @@ impl Bus {
     /// `JetStream` is asked of a server without it.
     pub async fn connect(mut config: Config, candidates: &[PathBuf]) -> Result<Self> {
         // The client's tasks belong to our runtime, not to the caller's, which may end before them.
-        let local = match config.servers.strip_prefix(LOCAL) {
+        let local = match config.servers.reveal().strip_prefix(LOCAL) {
             Some("") => {
                 return Err(Error::config("servers: local:// needs a folder, such as local://./data"));
             }
             Some(dir) => {
                 let server = LocalServer::open(Path::new(dir), candidates).await?;
                 tracing::info!(pid = server.pid(), url = server.url(), "embedded server");
-                config.servers = server.url();
+                config.servers = server.url().into();
                 Some(server)
             }
             None => None,
@@ -239,59 +239,6 @@ impl Bus {
             jetstream: i.jetstream,
             cluster: i.cluster,
         }
-    }
-    /// What the settings allow and is still unwise, such as a file of secrets that others can read.
-    pub fn warnings(&self) -> &[String] {
-        &self.shared.warnings
-    }
-    /// What happens to the connection from now on; a listener that is slow harms nothing.
-    pub fn events(&self) -> Events {
-        self.shared.link.events()
-    }
-    /// Calls `f` with every event, on a thread of its own, so that it may block; what it panics with is logged. The
-    /// function returned ends that.
-    pub fn on_event(&self, f: impl Fn(Event) + Send + Sync + 'static) -> impl FnOnce() + Send + 'static {
-        let (events, f) = (Arc::new(self.events()), Arc::new(f));
-        let ends = events.clone();
-        crate::runtime::spawn(async move {
-            while let Some(event) = events.next().await {
-                let f = f.clone();
-                if let Err(e) = tokio::task::spawn_blocking(move || f(event)).await {
-                    tracing::error!(error = %e, "a listener of events failed");
-                }
-            }
-        });
-        move || ends.close()
-    }
-    /// Drops the connection and makes a new one, with another server of the pool if there is one. Returns when that
-    /// stands. While reconnecting, tries at once.
-    ///
-    /// # Errors
-    /// `Timeout` when there is none within `api_timeout`; reconnecting goes on.
-    pub async fn force_reconnect(&self) -> Result<()> {
-        self.open_or_closed()?;
-        let (link, timeout) = (&self.shared.link, self.shared.config.api_timeout);
-        let (mut epoch, before) = (link.watch(), link.epoch());
-        if link.is_connected() {
-            link.because("a reconnect was asked for");
-            link.hurry();
-            let sent = self.shared.client.force_reconnect().await;
-            sent.map_err(|e| Error::new(ErrorKind::Connection, e.to_string()))?;
-        } else {
-            link.hurry();
-        }
-        let made = async {
-            while epoch.changed().await.is_ok() {
-                if link.epoch() > before || link.state() == State::Closed {
-                    break;
-                }
-            }
-        };
-        if tokio::time::timeout(timeout, made).await.is_err() {
-            let text = "no new connection was made in time (api_timeout): reconnecting goes on";
-            return Err(Error::new(ErrorKind::Timeout, text));
-        }
-        self.open_or_closed()
     }
     /// What was counted since the bus was opened.
     pub fn metrics(&self) -> MetricsSnapshot {
@@ -415,7 +362,7 @@ impl Bus {
         }
     }
 
-    fn open_or_closed(&self) -> Result<()> {
+    pub(crate) fn open_or_closed(&self) -> Result<()> {
         match self.state() {
             State::Closed => Err(self.shared.link.failure().unwrap_or_else(|| Error::closed("bus"))),
             _ => Ok(()),

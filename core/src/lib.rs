@@ -36,7 +36,7 @@ mod topic;
 pub use bus::{Bus, ServerInfo};
 pub use config::{
     Backoff, Config, ConsumerConfig, Credentials, CredentialsSource, Deliver, Order, ProducerConfig,
-    Question, Secret, Tls,
+    Question, Secret, Servers, Tls,
 };
 pub use connection::{Event, EventKind, Events, State};
 pub use consumer::{Consumer, Handled, Settle};

@@ -71,7 +71,7 @@ async def test_a_listing_that_replays_ends(bus: eb.Bus, topic: str) -> None:
         async for letter in bus.dead_letters(topic, group="g"):
             listed += 1
             await letter.replay()
-            await until(lambda: bus.metrics()["dead_letters"] == 2 + listed)
+            await until(lambda n=listed: bus.metrics()["dead_letters"] == 2 + n)
     await running
     assert listed == 2
 

@@ -59,6 +59,7 @@ async fn a_durable_is_never_deleted() {
         let bus = server.bus(true).await;
         let c = bus.consumer("t", group()).await.unwrap();
         c.ack_confirmed(next(&c).await.token, MS(5000)).await.unwrap();
+        until(|| bus.metrics().received == 3 - n).await;
         match n {
             0 => c.close().await.unwrap(),
             1 => drop(c),
@@ -124,4 +125,30 @@ async fn closing_waits_for_sends() {
     }
     bus.close().await.unwrap();
     assert_eq!((bus.metrics().acked, server.stored("t_STREAM").await), (600, 600));
+}
+
+/// Leaving: dropping the last handle of a consumer is leaving, too: what is buffered, or on its way, goes to others now.
+#[tokio::test]
+async fn dropping_a_consumer_gives_back_what_it_had() {
+    let server = Server::jetstream();
+    let bus = server.bus(true).await;
+    send(&bus, "t", 1000).await;
+    for round in 0..20 {
+        let config =
+            ConsumerConfig { group: format!("g{round}"), prefetch: 1000, ..ConsumerConfig::default() };
+        let c = bus.consumer("t", config.clone()).await.unwrap();
+        let first = next(&c).await;
+        c.ack_many(std::iter::once(first.token));
+        drop(c);
+        let rest = bus.consumer("t", config).await.unwrap();
+        let started = Instant::now();
+        let mut got = 0;
+        while got < 999 {
+            let batch = rest.fetch(999 - got, MS(3000)).await.unwrap();
+            assert!(!batch.is_empty(), "round {round}: {} of 999 wait for the ack wait", 999 - got);
+            rest.ack_many(batch.iter().map(|d| d.token));
+            got += batch.len();
+        }
+        assert!(started.elapsed() < MS(5000));
+    }
 }

@@ -2,8 +2,64 @@
 
 use super::Secret;
 use crate::error::{Error, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::{fmt, pin::Pin, sync::Arc};
+
+/// The addresses of a pool, printed without the secrets that may stand in them.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Servers(String);
+
+impl Servers {
+    /// As given; the caller keeps it out of messages.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+    /// The host and port of an address. Secrets may stand in it, also in half of one that a comma has cut: what is
+    /// not a host and a port is not shown.
+    pub(crate) fn shown(text: &str) -> &str {
+        let host =
+            text.split_once("://").map_or(text, |(_, rest)| rest).rsplit('@').next().unwrap_or_default();
+        let (name, port) = match host.rsplit_once(':') {
+            Some((name, port)) if !name.contains(':') || name.ends_with(']') => (name, port),
+            _ => (host, ""),
+        };
+        let v6 = name.starts_with('[') && name.ends_with(']');
+        let plain =
+            |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') || (v6 && "[:]".contains(c));
+        let good = name.chars().all(plain) && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+        if good { host } else { "one of the addresses" }
+    }
+}
+impl From<&str> for Servers {
+    fn from(s: &str) -> Self {
+        Self(s.to_owned())
+    }
+}
+impl From<String> for Servers {
+    fn from(s: String) -> Self {
+        Self(s)
+    }
+}
+impl fmt::Display for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.starts_with("local://") {
+            return f.write_str(&self.0);
+        }
+        let shown: Vec<_> = self.0.split(',').map(|s| Self::shown(s.trim())).collect();
+        f.write_str(&shown.join(", "))
+    }
+}
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_string())
+    }
+}
+impl Serialize for Servers {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
 
 /// Credentials: one way to sign in, in the fields of its kind.
 #[derive(Clone, Debug, Default, Deserialize)]

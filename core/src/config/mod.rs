@@ -8,7 +8,7 @@ mod credentials;
 mod producer;
 
 pub use consumer::{ConsumerConfig, Deliver, Order};
-pub use credentials::{Credentials, CredentialsSource, Question};
+pub use credentials::{Credentials, CredentialsSource, Question, Servers};
 pub use producer::ProducerConfig;
 
 use crate::{
@@ -136,7 +136,7 @@ pub struct Tls {
 pub struct Config {
     /// Addresses, comma-separated: `nats://`, `tls://`, `ws://`, `wss://`, or `local://DIR`. Environment: `NATS_SERVER_URL`, else
     /// `MQ_NAME_SERVER`. Default `nats://127.0.0.1:4222`.
-    pub servers: String,
+    pub servers: Servers,
     /// Connection name shown by the server. Default `nats-eventbus`.
     pub name: String,
     /// Whether messages are stored and acked. Environment: `NATS_USE_JETSTREAM`. Default false; true for `local://`.

@@ -1,7 +1,7 @@
 //! The addresses of the pool, read: their secrets taken out, their schemes checked against one another.
 
 use crate::{
-    config::Config,
+    config::{Config, Servers},
     error::{Error, Result},
 };
 use async_nats::ServerAddr;
@@ -16,16 +16,7 @@ pub(super) struct Address {
 }
 
 fn parse(text: &str) -> Result<Address> {
-    // Secrets may stand in the address, also in half of one that a comma has cut: what is not a host and a port is
-    // never repeated in the error.
-    let host = text.split_once("://").map_or(text, |(_, rest)| rest).rsplit('@').next().unwrap_or_default();
-    let (name, port) = host.split_once(':').unwrap_or((host, ""));
-    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
-    let shown = if plain && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) {
-        host
-    } else {
-        "one of the addresses"
-    };
+    let shown = Servers::shown(text);
     let bad = |why: &str| {
         Error::config(format!("servers: {shown:?} {why}: write nats://host:4222 or tls://host:4222"))
     };
@@ -52,6 +43,7 @@ fn parse(text: &str) -> Result<Address> {
 pub(super) fn addresses(config: &Config) -> Result<Vec<Address>> {
     let found: Vec<_> = config
         .servers
+        .reveal()
         .split(',')
         .map(str::trim)
         .filter(|s| !s.is_empty())

@@ -3,6 +3,7 @@
 //! Never retries messages: that is the pipeline's.
 
 mod address;
+mod control;
 mod denied;
 mod dial;
 mod events;
@@ -118,7 +119,7 @@ async fn resolved(pool: &[ServerAddr], config: &Config) -> Result<Vec<ServerAddr
         }
     }
     if known.is_empty() {
-        let text = format!("{why} ({})", options::shown_servers(config));
+        let text = format!("{why} ({})", config.servers);
         return Err(Error::new(ErrorKind::Connection, text));
     }
     Ok(known)

@@ -130,17 +130,11 @@ pub(super) fn explain(e: &ConnectError, config: &Config) -> Error {
         ConnectErrorKind::TimedOut => (ErrorKind::Connection, "no server answered in time"),
         _ => (ErrorKind::Connection, "no server could be reached: is nats-server running there?"),
     };
-    let error = Error::new(kind, format!("{what} ({})", shown_servers(config)));
+    let error = Error::new(kind, format!("{what} ({})", config.servers));
     match source {
         Some(text) => error.server(text),
         None => error,
     }
-}
-
-/// The addresses as given, without their secrets.
-pub(super) fn shown_servers(config: &Config) -> String {
-    let shown: Vec<_> = config.servers.split(',').filter_map(|s| s.trim().rsplit('@').next()).collect();
-    shown.join(", ")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 mod buffer;
 mod core_mode;
+mod failing;
 mod handling;
 mod lanes;
 mod letters;
@@ -14,7 +15,6 @@ mod status;
 use crate::{
     bus::Shared,
     config::{ConsumerConfig, Order},
-    connection::Denied,
     error::{Error, ErrorKind, Result},
     mailbox::{Body, Completion, Mailbox, Post},
     message::Delivery,
@@ -377,38 +377,6 @@ impl Inner {
         ack
     }
 
-    pub(crate) fn topic(&self) -> &str {
-        &self.topic
-    }
-
-    /// Whether the server's denial of a topic keeps it from going on.
-    pub(crate) fn concerns(&self, what: &Denied) -> bool {
-        let (topic, group) = (what.topic.as_str(), self.config.group.as_str());
-        let Some(stream) = &self.stream else {
-            return !what.publish && *topic == *self.topic && what.group.as_ref().is_none_or(|g| *g == group);
-        };
-        if !what.publish {
-            return self.inbox.get().is_some_and(|inbox| topic.strip_prefix(&**inbox) == Some(".*"));
-        }
-        // Acks, the server's older and newer way: with and without the stream's home before its name.
-        let ours = |rest: &str| rest.contains(&format!(".{stream}.{group}."));
-        topic.strip_prefix("$JS.API.CONSUMER.MSG.NEXT.") == Some(&format!("{stream}.{group}"))
-            || topic.strip_prefix("$JS.ACK").is_some_and(ours)
-    }
-
-    /// Ends it with an error, whoever waits for it told.
-    pub(crate) fn fail(&self, e: Error) {
-        let e = e.group(&self.config.group);
-        let e = if let Some(stream) = &self.stream { e.stream(&**stream) } else { e };
-        self.failure.lock().get_or_insert(e);
-        self.stop.send_replace(true);
-    }
-
-    /// How it ends when it has been told to stop.
-    fn ending(&self) -> Ended {
-        self.failure.lock().clone().map_or(Ended::Closed, Ended::Failed)
-    }
-
     /// The last act of a loop: others may have what is buffered, and waiters are told.
     fn finish(&self, how: Ended) {
         let mut post = Post::default();
@@ -435,6 +403,7 @@ impl Inner {
 
     /// Lets other workers have deliveries at once.
     fn give_back(&self, acks: Vec<Subject>) {
+        self.shared.metrics.settled.add(acks.len() as u64);
         self.shared.pipeline.plain_many(acks.into_iter().map(|a| (a, Settle::Nak(None).body())));
     }
 

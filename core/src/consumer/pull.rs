@@ -24,7 +24,7 @@ use std::{
 
 const BATCH: usize = 1024;
 const EXPIRES: Duration = Duration::from_secs(30);
-const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Round trips without a delivery after which a pull is taken to have nothing more to deliver.
 const QUIET_ROUNDS: usize = 5;
 /// The longest leaving may wait for deliveries on their way.

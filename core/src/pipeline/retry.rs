@@ -2,7 +2,7 @@
 
 use super::{
     outcome::{Answer, classify},
-    slot::{Kind, Phase, SlotId},
+    slot::{Kind, Out, Phase, SlotId},
     state::State,
 };
 use crate::{
@@ -53,7 +53,7 @@ impl State {
                 slot.unanswered = slot.unanswered.saturating_sub(1);
                 slot.phase = Phase::Backoff;
                 let wait =
-                    Duration::from_millis(20 << slot.attempts.min(6)).mul_f64(0.8 + 0.4 * fastrand::f64());
+                    Duration::from_millis(20 << slot.attempts.min(4)).mul_f64(0.8 + 0.4 * fastrand::f64());
                 slot.due = (now + wait).min(slot.deadline);
                 let due = slot.due;
                 self.look_at(due);
@@ -97,9 +97,15 @@ impl State {
             }
         }
         // In the order sent, so that keys keep theirs.
+        let over = !ended.is_empty();
         ended.sort_unstable_by_key(|(order, ..)| *order);
         ended.into_iter().for_each(|(_, id, body)| self.settle(id, body, post));
         self.repeat(again);
+        if over {
+            // While there is no connection the writer does not empty its queue.
+            let slots = &self.slots;
+            self.out.retain(|o| !matches!(o, Out::Slot(id) if !slots.contains_key(*id)));
+        }
         self.next_due = self.slots.values().map(|s| s.due).min();
     }
 

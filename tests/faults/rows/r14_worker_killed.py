@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..audit import audit
-from ..children import Child
 from ..checks import handlings
+from ..children import Child
 from ..evidence import Evidence, Rules
 from ..rig import GROUP, Rig
 from ..run import Row
