@@ -4,7 +4,7 @@
 
 mod support;
 
-use nats_eventbus::{Bus, Consumer, ConsumerConfig, ErrorKind, Handled, ProducerConfig, SendOptions};
+use nats_eventbus::{Bus, Consumer, ConsumerConfig, ErrorKind, ProducerConfig, SendOptions};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use support::{Server, next, until};
@@ -73,30 +73,6 @@ async fn a_durable_is_never_deleted() {
     server.reaches("t", json!({"num_ack_pending": 0, "num_pending": 0})).await;
 }
 
-/// Leaving: closing the bus waits for a running handler, acks its message, and gives the rest to others meanwhile.
-#[tokio::test]
-async fn closing_lets_running_handlers_finish() {
-    let server = Server::jetstream();
-    let (bus, other) = (server.bus(true).await, server.bus(true).await);
-    send(&bus, "t", 10).await;
-    let c = bus.consumer("t", group()).await.unwrap();
-    c.handle();
-    let running = next(&c).await;
-    until(|| bus.metrics().received == 10).await;
-    let closing = tokio::spawn({
-        let bus = bus.clone();
-        async move { bus.close().await }
-    });
-    let started = Instant::now();
-    let rest = other.consumer("t", group()).await.unwrap();
-    rest.ack_many(many(&rest, 9).await.iter().map(|d| d.token));
-    assert!(started.elapsed() < MS(2000), "at once, and not after the ack wait");
-    assert!(!closing.is_finished(), "a handler still runs");
-    c.finish(&running, Handled::Done);
-    closing.await.unwrap().unwrap();
-    server.reaches("t", json!({"num_ack_pending": 0, "num_pending": 0})).await;
-}
-
 /// Leaving: closing waits for unsettled sends up to `drain_timeout`; then each has its outcome all the same.
 #[tokio::test]
 async fn drain_timeout_bounds_closing() {
@@ -125,30 +101,4 @@ async fn closing_waits_for_sends() {
     }
     bus.close().await.unwrap();
     assert_eq!((bus.metrics().acked, server.stored("t_STREAM").await), (600, 600));
-}
-
-/// Leaving: dropping the last handle of a consumer is leaving, too: what is buffered, or on its way, goes to others now.
-#[tokio::test]
-async fn dropping_a_consumer_gives_back_what_it_had() {
-    let server = Server::jetstream();
-    let bus = server.bus(true).await;
-    send(&bus, "t", 1000).await;
-    for round in 0..20 {
-        let config =
-            ConsumerConfig { group: format!("g{round}"), prefetch: 1000, ..ConsumerConfig::default() };
-        let c = bus.consumer("t", config.clone()).await.unwrap();
-        let first = next(&c).await;
-        c.ack_many(std::iter::once(first.token));
-        drop(c);
-        let rest = bus.consumer("t", config).await.unwrap();
-        let started = Instant::now();
-        let mut got = 0;
-        while got < 999 {
-            let batch = rest.fetch(999 - got, MS(3000)).await.unwrap();
-            assert!(!batch.is_empty(), "round {round}: {} of 999 wait for the ack wait", 999 - got);
-            rest.ack_many(batch.iter().map(|d| d.token));
-            got += batch.len();
-        }
-        assert!(started.elapsed() < MS(5000));
-    }
 }
