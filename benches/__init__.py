@@ -1,0 +1,1 @@
+"""Benchmarks: ours, the peers and the server's own limit, interleaved in one run. `make bench`."""

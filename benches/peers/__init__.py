@@ -1,0 +1,1 @@
+"""One small client program per peer."""
