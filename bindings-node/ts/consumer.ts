@@ -109,6 +109,7 @@ export class Consumer implements AsyncIterable<Message> {
   private readonly source: Source;
   private readonly acks: Acks;
   private closing: Promise<void> | undefined;
+  private readonly leaving: (() => void)[] = [];
   /** The group. */
   readonly group: string;
   /** The stream; undefined in core mode. */
@@ -236,7 +237,14 @@ export class Consumer implements AsyncIterable<Message> {
     return this.closing;
   }
 
+  /** @internal Called when closing begins. */
+  onLeave(f: () => void): void {
+    if (this.closing) f();
+    else this.leaving.push(f);
+  }
+
   private async leave(): Promise<void> {
+    for (const f of this.leaving.splice(0)) f();
     this.acks.flush();
     // In core mode nobody else can have what is here: it is handed out to the last.
     const left = this.stream === undefined ? new Uint32Array() : this.source.surrender();

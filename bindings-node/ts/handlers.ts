@@ -26,16 +26,23 @@ export interface HandlerOptions {
 export class Slots {
   private readonly running = new Set<Promise<void>>();
   private freed: (() => void) | undefined;
+  private over = false;
 
   constructor(private readonly size: number) {}
 
   /** Waits for a place. One waiter at a time. */
   async free(): Promise<void> {
-    while (this.running.size >= this.size) {
+    while (this.running.size >= this.size && !this.over) {
       await new Promise<void>((resolve) => {
         this.freed = resolve;
       });
     }
+  }
+
+  /** Ends the wait for a place: nothing more is begun. */
+  release(): void {
+    this.over = true;
+    this.freed?.();
   }
 
   /** Takes a place until the work is over; it must not reject. */
@@ -104,6 +111,8 @@ export async function handle(
   const stop = () => void consumer.close().catch(() => {});
   signal?.addEventListener("abort", stop, { once: true });
   if (signal?.aborted) stop();
+  // A handler that is stuck must not keep the time for draining from running.
+  consumer.onLeave(() => slots.release());
   try {
     for (let m = await consumer.next(); m !== null; m = await consumer.next()) {
       slots.start(one(m, handler, cancel.signal, onError, finish));
