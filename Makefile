@@ -64,6 +64,9 @@ test-faults: build ## Faults, the short form: a few minutes; FAULT_SEED=n replay
 faults: build ## Faults, the long form: writes docs/faults
 	$(PY) -m tests.faults --long --report docs/faults $(ARGS)
 
+test-planted: setup ## The checker is checked: bugs planted on purpose, each caught by a row of the fault rig
+	$(PY) -m tests.faults.planted
+
 fmt: setup ## Format everything
 	cargo fmt --all
 	$(VENV)/bin/ruff format -q . && $(VENV)/bin/ruff check -q --fix .
@@ -93,4 +96,4 @@ bench-quick: setup ## The main workloads in under 3 minutes, to target/bench/rep
 clean: ## Everything that was built
 	rm -rf target dist $(VENV) node_modules bindings-node/dist bindings-node/native
 
-.PHONY: help demo test setup build build-python build-node test-rust test-python test-node test-interop test-faults faults fmt lint audit bench bench-quick clean
+.PHONY: help demo test setup build build-python build-node test-rust test-python test-node test-interop test-faults faults test-planted fmt lint audit bench bench-quick clean
