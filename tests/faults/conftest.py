@@ -60,6 +60,22 @@ class Background(threading.Thread):
         self.join(30)
 
 
+def once_more(plan: Plan) -> Result:
+    """A plan carried out by itself."""
+    results: list[Result] = []
+    asyncio.run(
+        carry_out(
+            [plan],
+            seed=SEED,
+            long=False,
+            at_once=1,
+            begun=lambda plan: None,
+            done=lambda plan, result: results.append(result),
+        )
+    )
+    return results[0]
+
+
 @pytest.fixture(scope="session")
 def result_of(request: pytest.FixtureRequest) -> Iterator[Callable[[Plan], Result]]:
     """What came of a plan."""
