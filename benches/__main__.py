@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import signal
 import sys
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", default="", help="clients, comma-separated; see --list")
     parser.add_argument("--rounds", type=int, help="rounds of each workload")
     parser.add_argument("--seconds", type=float, help="length of one measured interval")
+    parser.add_argument("--shrink", type=int, help="counts of messages are divided by this")
     parser.add_argument("--out", type=Path, help="the folder to write to; default docs, target/bench/report for a part")
     parser.add_argument("--dev", action="store_true", help="measure the builds of the working tree, debug ones too")
     parser.add_argument("--no-install", action="store_true", help="take what is installed in target/bench as it is")
@@ -43,7 +45,13 @@ def chosen(only: str, quick: bool) -> list[Workload]:
     return [w for w in picked if not quick or w.quick is not None]
 
 
+def stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> int:
+    # As Ctrl-C: the server and the clients end, too.
+    signal.signal(signal.SIGTERM, stop)
     args = arguments()
     if args.list:
         print(
@@ -53,7 +61,7 @@ def main() -> int:
         )
         return 0
     # A part of it is no report to publish.
-    part = args.quick or args.dev or args.only or args.peers
+    part = args.quick or args.dev or args.only or args.peers or args.shrink
     out: Path = args.out or (REPORT if part else DOCS)
     out.mkdir(parents=True, exist_ok=True)
     file = out / "benchmarks.json"
@@ -62,7 +70,8 @@ def main() -> int:
         return 0
     skipped = {} if args.no_install else install.everything(dev=args.dev)
     size = QUICK if args.quick else FULL
-    size = dataclasses.replace(size, rounds=args.rounds or size.rounds, seconds=args.seconds or size.seconds)
+    given = {name: value for name in ("rounds", "seconds", "shrink") if (value := getattr(args, name))}
+    size = dataclasses.replace(size, **given)
     wanted = [name for name in args.peers.split(",") if name] or [c for c in CLIENTS if not args.quick or c in BRIEF]
     missing = [name for name in wanted if name not in CLIENTS]
     if missing:

@@ -69,7 +69,7 @@ def _sources(*folders: str) -> list[Path]:
         files += [
             f
             for f in sorted((ROOT / folder).rglob("*"))
-            if f.is_file() and not skip & set(f.parts) and f.suffix != ".so"
+            if f.is_file() and not skip & set(f.relative_to(ROOT).parts) and f.suffix != ".so"
         ]
     return files
 
@@ -89,6 +89,7 @@ def _python_ours() -> None:
 
 
 def _python_dev() -> None:
+    _run(PYTHON, "-m", "pip", "uninstall", "-q", "-y", "--disable-pip-version-check", "nats-eventbus")
     site = next(VENV.glob("lib/python*/site-packages"))
     (site / "nats_eventbus_dev.pth").write_text(f"{ROOT / 'bindings-python' / 'python'}\n")
 

@@ -92,15 +92,20 @@ def _summary(results: Results) -> list[str]:
 
 
 def _failures(results: Results, workload: Workload) -> list[str]:
-    return [f"- failed: {label(r.client, r.mode)}: {r.error}" for r in results.rows(workload.id) if r.error]
+    failed = [r for r in results.rows(workload.id) if r.error]
+    return [f"- {label(r.client, r.mode)} failed, rounds: {r.failed}; the last: {r.error}" for r in failed]
+
+
+def _names(workloads: list[Workload]) -> str:
+    return ", ".join(dict.fromkeys(w.curve[0] if w.curve else w.id for w in workloads))
 
 
 def _elsewhere(client: Client) -> str:
     """Where it does not take part, and why."""
-    missing = [w.id for w in WORKLOADS if client.family not in w.modes]
-    twin = [w.id for w in WORKLOADS if client.id in w.without]
-    text = f" Not in {', '.join(missing)}: {client.absent}." if missing else ""
-    return text + (f" In {', '.join(twin)} its twin on the other event loop takes part." if twin else "")
+    missing = _names([w for w in WORKLOADS if client.family not in w.modes])
+    twin = _names([w for w in WORKLOADS if client.id in w.without])
+    text = f" Not in {missing}: {client.absent}." if missing else ""
+    return text + (f" In {twin} its twin on the other event loop takes part." if twin else "")
 
 
 def _section(group: list[Workload], results: Results) -> list[str]:
@@ -120,7 +125,8 @@ def write(results: Results, out: Path) -> None:
     """The report, and its chart."""
     about = results.about
     lines = ["# Benchmarks", "", *_about(about), "", "![Messages a second](benchmarks.svg)", "", HOW, ""]
-    lines += ["## In short", "", *_summary(results), "## Workloads", ""]
+    summary = _summary(results)
+    lines += [*(["## In short", "", *summary] if summary else []), "## Workloads", ""]
     for _, group in groupby(WORKLOADS, key=lambda w: w.title if w.curve else w.id):
         lines += _section(list(group), results)
     if about["sizes"]:

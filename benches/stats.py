@@ -20,6 +20,7 @@ class Row:
     mode: str
     rounds: list[Outcome] = dataclasses.field(default_factory=list[Outcome])
     error: str = ""
+    failed: int = 0
 
     def _values(self, name: str) -> list[float]:
         return [value for r in self.rounds if (value := _value(r, name)) is not None]
@@ -75,8 +76,10 @@ class Results:
         self._row(workload, client, mode).rounds.append(outcome)
 
     def fail(self, workload: str, client: str, mode: str, why: str) -> None:
-        """Why there is no round, or no further one."""
-        self._row(workload, client, mode).error = why
+        """A round that did not succeed, and why."""
+        row = self._row(workload, client, mode)
+        row.error = why
+        row.failed += 1
 
     def rows(self, workload: str) -> list[Row]:
         """Those of a workload."""
@@ -91,7 +94,7 @@ class Results:
         names = ("rate", "cpu", "rss_kb", "p50", "p99", "p999")
         rows = [
             {
-                **{k: v for k, v in dataclasses.asdict(row).items() if v != ""},
+                **{k: v for k, v in dataclasses.asdict(row).items() if v not in ("", 0)},
                 "median": {name: row.median(name) for name in names if row.median(name) is not None},
             }
             for row in self._rows.values()
@@ -106,7 +109,7 @@ class Results:
         results.about = data["about"]
         for saved in data["rows"]:
             row = results._row(saved["workload"], saved["client"], saved.get("mode", ""))
-            row.rounds, row.error = saved["rounds"], saved.get("error", "")
+            row.rounds, row.error, row.failed = saved["rounds"], saved.get("error", ""), saved.get("failed", 0)
         return results
 
 

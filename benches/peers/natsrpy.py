@@ -161,9 +161,12 @@ async def journey(spec: Spec) -> Outcome:
         async def callback(m: Any) -> None:
             trip.arrived(m.payload)
 
-        await nats.subscribe(spec.subject, callback).detatch()
+        # Held: it ends with its last reference.
+        subscription = await nats.subscribe(spec.subject, callback).detatch()
         await nats.flush()
-        return await trip.run(lambda body: nats.publish(spec.subject, body))
+        outcome = await trip.run(lambda body: nats.publish(spec.subject, body))
+        await subscription.unsubscribe()
+        return outcome
     js = await nats.jetstream()
     task = asyncio.create_task(receiving(await bind(nats, spec.stream, spec.durable), trip, False))
     unsettled: set[asyncio.Future[Any]] = set()

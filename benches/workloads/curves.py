@@ -51,7 +51,8 @@ CURVES = [
         vary="keys",
         rounds=3,
         without=ONE_LOOP,
-        note="Ours keeps each key in order, retries included. The peers send the same header without any such promise.",
+        note="Ours keeps each key in order, retries included. The peers send the same header without any such promise. "
+        "All without ids.",
     ),
     *curve(
         "js_consume",

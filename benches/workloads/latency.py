@@ -22,7 +22,7 @@ LATENCY = [
         ALL,
         setup="journey",
         note="One process sends to a stream, consumes from it and acks, at most 1000 messages between the two ends: "
-        "the sustainable rate, from which the next three tables take theirs.",
+        "the sustainable rate, from which the next three tables take theirs. Ours with ids, as by default.",
     ),
     *(
         Workload(
@@ -54,7 +54,8 @@ LATENCY = [
         ALL,
         setup="agent",
         spec={"body": EVENT},
-        note="Each event is encoded, stored, and by three durables received, decoded and acked in one process.",
+        note="Each event is encoded, stored, and by three durables received, decoded and acked in one process. "
+        "Ours with ids, as by default.",
     ),
     Workload(
         "timer",

@@ -44,7 +44,6 @@ _JS_PUBLISH: dict[str, tuple[str, ...]] = {
 }
 _QUICK_JS_PUBLISH: Modes = {
     **_JS_PUBLISH,
-    "ours-python": ("gather", "many"),
     "ours-node": ("gather", "many"),
     "nats-py": ("gather",),
     "raw": ("own_reply",),
