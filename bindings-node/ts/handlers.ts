@@ -18,7 +18,7 @@ export type Handler = (m: Message, context: HandlerContext) => unknown;
 export interface HandlerOptions {
   /** Ends the run as closing the consumer does. */
   signal?: AbortSignal;
-  /** Told of what handlers throw, besides `RetryAfter`; it is counted in `handlerErrors`, too. Default: a process warning. */
+  /** Told of what handlers throw, besides `RetryAfter` where there are retries; it is counted in `handlerErrors`, too. Default: a process warning. */
   onError?: (e: unknown, m: Message) => void;
 }
 
@@ -83,8 +83,11 @@ async function one(m: Message, handler: Handler, signal: AbortSignal, onError: O
   } catch (e) {
     let failure = e;
     try {
-      if (e instanceof RetryAfter) return finish(m, "retry", undefined, e.delay);
-      if (e instanceof Reject) finish(m, "rejected", String(e.reason ?? "rejected"));
+      if (e instanceof RetryAfter) {
+        finish(m, "retry", undefined, e.delay);
+        // In core mode there is no retry: it is told as any failure.
+        if (m.stream !== undefined) return;
+      } else if (e instanceof Reject) finish(m, "rejected", String(e.reason ?? "rejected"));
       else finish(m, "failed", text(e));
     } catch (second) {
       // A delay that is none: the message has its end all the same.

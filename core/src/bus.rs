@@ -114,6 +114,8 @@ pub struct Bus {
 }
 
 const LOCAL: &str = "local://";
+/// The time a run has to give back what it could not finish in the time for draining.
+const GIVING_BACK: Duration = Duration::from_millis(500);
 
 impl Bus {
     /// Connects. `candidates` are `nats-server` binaries to try for `local://` besides the usual places.
@@ -329,11 +331,14 @@ impl Bus {
         }
         let until = Instant::now() + s.config.drain_timeout;
         let consumers: Vec<_> = s.consumers.lock().drain(..).filter_map(|w| w.upgrade()).collect();
+        consumers.iter().for_each(|c| c.stop());
         for c in &consumers {
-            Consumer::of(c.clone()).stop();
+            c.close().await;
         }
-        for c in consumers {
-            Consumer::of(c).close().await?;
+        // Runs bound themselves by the same time, and then give back what they have: they are given a moment for it.
+        for c in &consumers {
+            let mut runs = c.runs.subscribe();
+            let _ = tokio::time::timeout_at((until + GIVING_BACK).into(), runs.wait_for(|n| *n == 0)).await;
         }
         // Retries may go on while the connection comes and goes; polling ends with the last outcome or the deadline.
         while Instant::now() < until {

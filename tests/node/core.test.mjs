@@ -135,6 +135,7 @@ test("core mode: a handler's error is counted, logged and passed to onError; set
     if (m.text() === "raise") throw new TypeError("oops");
     if (m.text() === "reject") throw new Reject("no use");
     if (m.text() === "null") throw null;
+    if (m.text() === "later") throw new RetryAfter(10);
   };
   const onError = (e, m) => {
     told.push(`${m.text()}: ${e?.message}`);
@@ -145,15 +146,15 @@ test("core mode: a handler's error is counted, logged and passed to onError; set
   process.on("warning", warned);
   t.after(() => process.off("warning", warned));
   const run = c.run(handler, { onError });
-  await other.producer("h.core").sendMany(["fine", "raise", "reject", "null", "fine"]);
-  await eventually(() => seen.length === 5);
+  await other.producer("h.core").sendMany(["fine", "raise", "reject", "null", "later", "fine"]);
+  await eventually(() => seen.length === 6);
   await c.close();
   await run;
-  assert.deepEqual(seen, Array(5).fill(false));
-  assert.deepEqual(told, ["raise: oops", "reject: no use", "null: undefined"]);
-  assert.equal(other.metrics().handlerErrors, 3, "once each, though the listener failed");
+  assert.deepEqual(seen, Array(6).fill(false));
+  assert.deepEqual(told, ["raise: oops", "reject: no use", "null: undefined", "later: retry after 10 ms"]);
+  assert.equal(other.metrics().handlerErrors, 4, "once each, though the listener failed");
   await eventually(
-    () => warnings.filter((w) => /onError of a handler failed.*a listener that fails/.test(w)).length === 3,
+    () => warnings.filter((w) => /onError of a handler failed.*a listener that fails/.test(w)).length === 4,
   );
 });
 

@@ -164,15 +164,17 @@ async def test_a_handler_error_in_core_mode_is_counted_and_told(core_bus: eb.Bus
     async def handle(m: eb.Message) -> None:
         if m.text() == "bad":
             raise ValueError("cannot")
+        if m.text() == "later":
+            raise eb.RetryAfter(1)
 
     async with core_bus.consumer(topic, group="g") as c:
         running = asyncio.create_task(c.run(handle, on_error=lambda e, m: told.append(f"{m.text()}: {e}")))
         p = core_bus.producer(topic)
-        for body in ("good", "bad", "good"):
+        for body in ("good", "bad", "later", "good"):
             await p.send(body)
-        await until(lambda: core_bus.metrics()["handler_errors"] == 1)
+        await until(lambda: core_bus.metrics()["handler_errors"] == 2)
     await running
-    assert told == ["bad: cannot"]
+    assert told == ["bad: cannot", "later: retry after 1"]
 
 
 async def test_an_unknown_outcome_names_its_id(topic: str) -> None:

@@ -102,3 +102,30 @@ async fn closing_waits_for_sends() {
     bus.close().await.unwrap();
     assert_eq!((bus.metrics().acked, server.stored("t_STREAM").await), (600, 600));
 }
+
+/// Leaving: with its last handle a consumer leaves as by closing: others have at once what it has not handed out, also
+/// what is on its way to it, and also when nothing else keeps the connection.
+#[tokio::test]
+async fn dropping_a_consumer_gives_back_what_is_on_its_way() {
+    let server = Server::jetstream();
+    let bus = server.bus(true).await;
+    let count = 3000;
+    send(&bus, "t", count).await;
+    let mut taken = 0;
+    for n in 0..6 {
+        let leaving = server.bus(true).await;
+        let c = leaving.consumer("t", ConsumerConfig { prefetch: 1000, ..group() }).await.unwrap();
+        for _ in 0..n {
+            c.ack_confirmed(next(&c).await.token, MS(5000)).await.unwrap();
+            taken += 1;
+        }
+        drop((c, leaving));
+    }
+    let started = Instant::now();
+    let c = bus.consumer("t", ConsumerConfig { prefetch: 4000, ..group() }).await.unwrap();
+    let all = many(&c, count - taken).await;
+    c.ack_many(all.iter().map(|d| d.token));
+    assert!(started.elapsed() < MS(10_000), "{:?}: they waited for the ack wait", started.elapsed());
+    server.reaches("t", json!({"num_ack_pending": 0, "num_pending": 0})).await;
+    bus.close().await.unwrap();
+}

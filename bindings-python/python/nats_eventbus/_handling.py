@@ -97,6 +97,9 @@ class Work:
             self._report(e, m)
         except RetryAfter as e:
             self._native.finish(m, retry_after=e.delay)
+            if m.stream is None:
+                # In core mode there is no retry.
+                self._report(e, m)
         except Exception as e:
             self._native.finish(m, failed=f"{type(e).__name__}: {e}")
             self._report(e, m)

@@ -42,7 +42,7 @@ async fn run(inner: Weak<Inner>, mut sub: Subscriber, mut stop: watch::Receiver<
     loop {
         let first = tokio::select! {
             m = sub.next() => m,
-            () = super::stopped(&mut stop) => {
+            () = super::inner::stopped(&mut stop) => {
                 // What is buffered is still handed out; core mode promises nothing for what is on its way.
                 let _ = sub.unsubscribe().await;
                 None

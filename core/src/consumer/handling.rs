@@ -71,9 +71,11 @@ impl Consumer {
         !over
     }
 
-    /// Hosts: counts how a handler ended, where there is nothing to settle (core mode).
+    /// Hosts: counts how a handler ended, where there is nothing to settle (core mode). There, what asks for a retry has
+    /// failed: none will come.
     pub fn count(&self, how: &Handled) {
-        if matches!(how, Handled::Failed(_) | Handled::Rejected(_)) {
+        let no_retry = self.inner.stream.is_none() && matches!(how, Handled::RetryAfter(_));
+        if no_retry || matches!(how, Handled::Failed(_) | Handled::Rejected(_)) {
             self.inner.shared.metrics.handler_errors.add(1);
         }
     }

@@ -6,10 +6,13 @@ mod buffer;
 mod core_mode;
 mod failing;
 mod handling;
+mod inner;
 mod lanes;
+mod leaving;
 mod letters;
 mod pull;
 mod replays;
+mod runner;
 mod status;
 
 use crate::{
@@ -18,22 +21,17 @@ use crate::{
     error::{Error, ErrorKind, Result},
     mailbox::{Body, Completion, Mailbox, Post},
     message::Delivery,
-    pipeline::Wire,
 };
-use async_nats::Subject;
 use buffer::{Buffer, Ended};
 use bytes::Bytes;
-use parking_lot::Mutex;
+use inner::Handle;
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::{Notify, OnceCell, watch};
 
 pub use handling::Handled;
+pub(crate) use inner::Inner;
 #[cfg(feature = "fuzzing")]
 pub(crate) use status::action;
 
@@ -63,28 +61,10 @@ impl Settle {
     }
 }
 
-/// Receives the messages of a topic for a group.
+/// Receives the messages of a topic for a group. With its last handle it leaves by itself, as by [`close`](Self::close).
 #[derive(Clone)]
 pub struct Consumer {
-    inner: Arc<Inner>,
-}
-
-pub(crate) struct Inner {
-    shared: Arc<Shared>,
-    topic: Arc<str>,
-    config: ConsumerConfig,
-    stream: Option<Arc<str>>,
-    buffer: Mutex<Buffer>,
-    /// The pull loop looks again: there is room.
-    room: Arc<Notify>,
-    stop: watch::Sender<bool>,
-    stopped: AtomicBool,
-    /// Why it cannot go on, when that is not its owner's wish.
-    failure: Mutex<Option<Error>>,
-    /// Where its pulls are answered.
-    inbox: std::sync::OnceLock<String>,
-    /// Made with the first dead letter.
-    dead_letters: OnceCell<crate::Producer>,
+    inner: Arc<Handle>,
 }
 
 impl std::fmt::Debug for Consumer {
@@ -142,27 +122,8 @@ impl Consumer {
         limit: usize,
     ) -> Self {
         let by_key = config.order == Some(Order::Key);
-        let this = Self {
-            inner: Arc::new(Inner {
-                shared: shared.clone(),
-                topic: topic.into(),
-                config,
-                stream,
-                buffer: Mutex::new(Buffer::new(limit, by_key)),
-                room: Arc::new(Notify::new()),
-                stop: watch::Sender::new(false),
-                stopped: AtomicBool::new(false),
-                failure: Mutex::default(),
-                inbox: std::sync::OnceLock::new(),
-                dead_letters: OnceCell::new(),
-            }),
-        };
-        shared.keep(&this.inner);
-        this
-    }
-
-    pub(crate) fn of(inner: Arc<Inner>) -> Self {
-        Self { inner }
+        let buffer = Buffer::new(limit, by_key);
+        Self { inner: Arc::new(Handle::new(Inner::new(shared, topic, config, stream, buffer))) }
     }
 
     /// The topic, with its wildcards.
@@ -337,91 +298,12 @@ impl Consumer {
 
     /// Stops pulling and gives back what is buffered, so that another worker has it now. The durable stays.
     pub async fn close(&self) -> Result<()> {
-        self.stop();
-        let mut stopped = self.inner.stop.subscribe();
-        // The loop confirms by ending: it holds the only other interest in the channel's value.
-        let _ = tokio::time::timeout(self.inner.shared.config.api_timeout, async {
-            while !self.inner.stopped.load(Ordering::Acquire) {
-                if stopped.changed().await.is_err() {
-                    break;
-                }
-            }
-        })
-        .await;
+        self.inner.close().await;
         Ok(())
     }
 
     /// Begins what [`close`](Self::close) waits for: from now on nothing more is handed out.
     pub fn stop(&self) {
-        // In core mode nobody else can have what is buffered.
-        if self.inner.stream.is_some() {
-            self.inner.buffer.lock().leave();
-        }
-        self.inner.stop.send_replace(true);
+        self.inner.stop();
     }
-}
-
-impl Inner {
-    /// Where to say how a delivery goes on; none when it has ended already.
-    fn settle(&self, token: u64, how: &Settle) -> Option<Subject> {
-        let mut post = Post::default();
-        let mut b = self.buffer.lock();
-        let ack = b.settle(token, how, Instant::now(), &mut post);
-        // A retry that a lane waits for is asked for when it is due.
-        let retry = matches!(how, Settle::Nak(_)) && b.next_due().is_some();
-        let look = (ack.is_some() && b.tell_room()) || retry;
-        drop(b);
-        if look {
-            self.room.notify_one();
-        }
-        ack
-    }
-
-    /// The last act of a loop: others may have what is buffered, and waiters are told.
-    fn finish(&self, how: Ended) {
-        let mut post = Post::default();
-        let mut b = self.buffer.lock();
-        // Nobody else can have core messages: they are handed out to the last.
-        let naks = if self.stream.is_some() { b.give_up() } else { Vec::new() };
-        b.end(how, &mut post);
-        drop(b);
-        self.give_back(naks);
-        self.stopped.store(true, Ordering::Release);
-        self.stop.send_replace(true);
-    }
-
-    /// Buffers what was received; after the end it is given back.
-    fn take_in(&self, batch: &mut Vec<Delivery>, now: Instant) {
-        let mut post = Post::default();
-        let mut b = self.buffer.lock();
-        if b.ended.is_none() {
-            return b.push(batch, now, self.config.max_processing, &mut post);
-        }
-        drop(b);
-        self.give_back(batch.drain(..).filter_map(|d| d.reply).collect());
-    }
-
-    /// Lets other workers have deliveries at once.
-    fn give_back(&self, acks: Vec<Subject>) {
-        self.shared.metrics.settled.add(acks.len() as u64);
-        self.shared.pipeline.plain_many(acks.into_iter().map(|a| (a, Settle::Nak(None).body())));
-    }
-
-    fn publish(&self, topic: Subject, reply: Option<Subject>, body: Bytes) {
-        let wire = Wire { topic, body, headers: None, id: None };
-        self.shared.pipeline.plain(wire.topic, reply, wire.headers, wire.body);
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.stop.send_replace(true);
-        let naks = self.buffer.get_mut().give_up();
-        self.give_back(naks);
-    }
-}
-
-/// Ends when the consumer is to stop, or is gone.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    drop(stop.wait_for(|s| *s).await);
 }

@@ -9,7 +9,6 @@ use super::{
     status::{Action, action},
 };
 use crate::{
-    connection::State,
     durable::Durable,
     error::{Error, ErrorKind, Result},
     mailbox::Post,
@@ -18,17 +17,14 @@ use crate::{
 use async_nats::{Message, Subject, Subscriber};
 use futures_util::{FutureExt, StreamExt};
 use std::{
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::sync::Notify;
 
 const BATCH: usize = 1024;
 const EXPIRES: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(2);
-/// Round trips without a delivery after which a pull is taken to have nothing more to deliver.
-const QUIET_ROUNDS: usize = 5;
-/// The longest leaving may wait for deliveries on their way.
-const LEAVING: Duration = Duration::from_millis(500);
 /// The wait before pulling again after the server could not serve a pull.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -44,13 +40,13 @@ pub(super) enum Source {
     Replays { requested: usize },
 }
 
-struct Loop {
-    inner: Weak<Inner>,
-    source: Source,
+pub(super) struct Loop {
+    pub(super) inner: Arc<Inner>,
+    pub(super) source: Source,
     stream: String,
     name: String,
     durable: Durable,
-    sub: Subscriber,
+    pub(super) sub: Subscriber,
     /// Where pulls are answered; each generation of pulls has a number of its own below it.
     inbox: String,
     generation: u64,
@@ -91,7 +87,6 @@ pub(super) async fn replays(
     durable: Durable,
 ) -> Result<Ended> {
     let pulling = Loop::open(&inner, Source::Replays { requested: 0 }, stream, name, durable).await?;
-    drop(inner);
     Ok(tokio::task::unconstrained(pulling.run()).await)
 }
 
@@ -115,7 +110,7 @@ impl Loop {
                 .server(e.to_string())
         })?;
         Ok(Self {
-            inner: Arc::downgrade(inner),
+            inner: inner.clone(),
             source,
             next: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}").into(),
             stream: stream.to_owned(),
@@ -130,37 +125,29 @@ impl Loop {
     }
 
     async fn run(mut self) -> Ended {
-        let Some(inner) = self.inner.upgrade() else { return Ended::Closed };
+        let inner = self.inner.clone();
         let (mut stop, mut epoch) = (inner.stop.subscribe(), inner.shared.link.watch());
-        let room = match self.source {
-            Source::Topic => inner.room.clone(),
-            Source::Replays { .. } => Arc::default(),
-        };
-        drop(inner);
+        let never = Notify::new();
+        let room = if matches!(self.source, Source::Topic) { &inner.room } else { &never };
         let mut seen_epoch = *epoch.borrow();
         let tick = HEARTBEAT.min(self.durable.ack_wait / 3).max(Duration::from_millis(5));
         let mut ticks = tokio::time::interval(tick);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(BATCH);
         let ended = loop {
-            // Nothing of the consumer is held while waiting: dropping its last handle ends the loop.
-            let wait = match self.inner.upgrade() {
-                Some(inner) => self.pull(&inner),
-                None => return Ended::Closed,
-            };
+            let wait = self.pull();
             let event = tokio::select! {
                 biased;
                 m = self.sub.next() => m.map_or(Event::Lost, Event::Message),
-                () = super::stopped(&mut stop) => Event::Stop,
+                () = super::inner::stopped(&mut stop) => Event::Stop,
                 () = room.notified() => Event::Look,
                 _ = epoch.changed() => Event::Epoch,
                 () = sleep_or_never(wait) => Event::Look,
                 _ = ticks.tick() => Event::Tick,
             };
-            let Some(inner) = self.inner.upgrade() else { return Ended::Closed };
             match event {
                 Event::Message(first) => {
-                    if let Flow::Stop(how) = self.receive(&inner, first, &mut batch).await {
+                    if let Flow::Stop(how) = self.receive(first, &mut batch).await {
                         break how;
                     }
                 }
@@ -169,10 +156,10 @@ impl Loop {
                     if now > seen_epoch {
                         // Whatever was asked of the old connection will not be answered.
                         seen_epoch = now;
-                        self.forget_pulls(&inner);
+                        self.forget_pulls();
                     }
                 }
-                Event::Tick => self.tick(&inner),
+                Event::Tick => self.tick(),
                 Event::Stop => break inner.ending(),
                 Event::Lost => {
                     let lost = || Error::closed("connection").topic(&*inner.topic);
@@ -186,35 +173,20 @@ impl Loop {
         ended
     }
 
-    /// After the end: what handlers still have is kept from redelivery until they have finished.
-    async fn linger(&mut self, tick: Duration) {
-        if matches!(self.source, Source::Replays { .. }) {
-            return;
-        }
-        while let Some(inner) = self.inner.upgrade() {
-            if !inner.buffer.lock().has_unsettled() || inner.shared.link.state() == State::Closed {
-                return;
-            }
-            self.tick(&inner);
-            drop(inner);
-            tokio::time::sleep(tick).await;
-        }
-    }
-
     /// Asks for what there is room for, when that is worth a request. How long until there may be more to ask for.
-    fn pull(&mut self, inner: &Inner) -> Option<Duration> {
+    fn pull(&mut self) -> Option<Duration> {
         let now = Instant::now();
         self.not_before = self.not_before.filter(|at| *at > now);
         if let Some(at) = self.not_before {
             return Some(at - now);
         }
-        if !inner.shared.link.is_connected() {
+        if !self.inner.shared.link.is_connected() {
             return None;
         }
         let (want, due) = match &mut self.source {
             Source::Topic => {
                 let mut post = Post::default();
-                let mut b = inner.buffer.lock();
+                let mut b = self.inner.buffer.lock();
                 b.expire(now, &mut post);
                 if b.requested == 0 {
                     self.alive = now;
@@ -229,12 +201,12 @@ impl Loop {
             Source::Replays { .. } => (0, None),
         };
         if want > 0 {
-            self.ask(inner, want);
+            self.ask(want);
         }
         due.map(|at| at.saturating_duration_since(now).max(Duration::from_millis(1)))
     }
 
-    fn ask(&self, inner: &Inner, want: usize) {
+    fn ask(&self, want: usize) {
         let expires = EXPIRES.min(self.durable.max_expires);
         let body = format!(
             "{{\"batch\":{},\"expires\":{},\"idle_heartbeat\":{}}}",
@@ -243,42 +215,42 @@ impl Loop {
             HEARTBEAT.min(expires / 3).as_nanos()
         );
         let inbox = format!("{}.{}", self.inbox, self.generation);
-        inner.publish(self.next.clone(), Some(inbox.into()), body.into());
+        self.inner.publish(self.next.clone(), Some(inbox.into()), body.into());
     }
 
     /// So much of what was requested has come, or will not come any more; none: all of it.
-    fn requested(&mut self, inner: &Inner, less: Option<usize>) {
+    fn requested(&mut self, less: Option<usize>) {
         let left = |n: usize| less.map_or(0, |less| n.saturating_sub(less));
         match &mut self.source {
             Source::Topic => {
-                let mut b = inner.buffer.lock();
+                let mut b = self.inner.buffer.lock();
                 b.requested = left(b.requested);
             }
             Source::Replays { requested } => *requested = left(*requested),
         }
     }
 
-    fn forget_pulls(&mut self, inner: &Inner) {
+    fn forget_pulls(&mut self) {
         self.generation += 1;
         self.alive = Instant::now();
         self.not_before = None;
-        self.requested(inner, None);
-        inner.buffer.lock().interrupted(self.alive, self.durable.ack_wait);
+        self.requested(None);
+        self.inner.buffer.lock().interrupted(self.alive, self.durable.ack_wait);
     }
 
-    fn again_later(&mut self, inner: &Inner) {
-        self.forget_pulls(inner);
+    fn again_later(&mut self) {
+        self.forget_pulls();
         self.not_before = Some(Instant::now() + AGAIN);
     }
 
-    async fn receive(&mut self, inner: &Inner, first: Message, batch: &mut Vec<Delivery>) -> Flow {
+    async fn receive(&mut self, first: Message, batch: &mut Vec<Delivery>) -> Flow {
         self.alive = Instant::now();
         let mut flow = Flow::Go;
         let mut next = Some(first);
         while let Some(m) = next {
             match m.status {
-                None => self.accept(inner, m, batch),
-                Some(_) => flow = self.status(inner, &m).await,
+                None => self.accept(m, batch),
+                Some(_) => flow = self.status(&m).await,
             }
             if matches!(flow, Flow::Stop(_)) || batch.len() >= BATCH {
                 break;
@@ -286,20 +258,20 @@ impl Loop {
             next = self.sub.next().now_or_never().flatten();
         }
         if !batch.is_empty() {
-            inner.shared.metrics.received.add(batch.len() as u64);
-            self.requested(inner, Some(batch.len()));
-            inner.take_in(batch, self.alive);
+            self.inner.shared.metrics.received.add(batch.len() as u64);
+            self.requested(Some(batch.len()));
+            self.inner.take_in(batch, self.alive);
         }
         flow
     }
 
-    fn accept(&self, inner: &Inner, m: Message, batch: &mut Vec<Delivery>) {
+    pub(super) fn accept(&self, m: Message, batch: &mut Vec<Delivery>) {
         let Some(meta) = m.reply.as_deref().and_then(Meta::parse) else {
             tracing::warn!(topic = %m.subject, "a message without an ack subject was left out");
             return;
         };
         if meta.attempt > 1 {
-            inner.shared.metrics.redelivered.add(1);
+            self.inner.shared.metrics.redelivered.add(1);
         }
         let mut d = Delivery::new(m);
         d.meta = Some(meta);
@@ -309,7 +281,7 @@ impl Loop {
         }
     }
 
-    async fn status(&mut self, inner: &Inner, m: &Message) -> Flow {
+    async fn status(&mut self, m: &Message) -> Flow {
         let status = m.status.map_or(0, |s| s.as_u16());
         let text = m.description.as_deref().unwrap_or_default();
         let current = m.subject.rsplit('.').next().and_then(|g| g.parse().ok()) == Some(self.generation);
@@ -319,12 +291,16 @@ impl Loop {
         let pending = m.headers.as_ref().and_then(|h| h.get("Nats-Pending-Messages")?.as_str().parse().ok());
         match action(status, text, pending) {
             Action::Alive => {}
-            Action::Release(Some(n)) => self.requested(inner, Some(n)),
-            Action::Release(None) | Action::Again => self.again_later(inner),
-            Action::Check => return self.check(inner, text).await,
+            Action::Release(Some(n)) => self.requested(Some(n)),
+            Action::Release(None) | Action::Again => self.again_later(),
+            Action::Check => return self.check(text).await,
             Action::Fail => {
                 let e = Error::new(ErrorKind::Config, "the server refuses our pulls from this durable");
-                let e = e.topic(&*inner.topic).stream(&*self.stream).group(&inner.config.group).server(text);
+                let e = e
+                    .topic(&*self.inner.topic)
+                    .stream(&*self.stream)
+                    .group(&self.inner.config.group)
+                    .server(text);
                 return Flow::Stop(Ended::Failed(e));
             }
         }
@@ -332,38 +308,39 @@ impl Loop {
     }
 
     /// Whether the durable is still there; if it is, the trouble was passing.
-    async fn check(&mut self, inner: &Inner, text: &str) -> Flow {
+    async fn check(&mut self, text: &str) -> Flow {
         tracing::debug!(status = text, "checking the durable");
         let call = format!("CONSUMER.INFO.{}.{}", self.stream, self.name);
-        match inner.shared.api::<serde_json::Value>(&call, &serde_json::Value::Null).await {
+        match self.inner.shared.api::<serde_json::Value>(&call, &serde_json::Value::Null).await {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 let gone = Error::new(
                     ErrorKind::NotFound,
                     "the consumer cannot go on: its durable or stream was deleted",
                 );
-                let gone = gone.topic(&*inner.topic).stream(&*self.stream).group(&inner.config.group);
+                let gone =
+                    gone.topic(&*self.inner.topic).stream(&*self.stream).group(&self.inner.config.group);
                 Flow::Stop(Ended::Failed(match e.server_text() {
                     Some(text) => gone.server(text),
                     None => gone,
                 }))
             }
             Ok(_) | Err(_) => {
-                self.again_later(inner);
+                self.again_later();
                 Flow::Go
             }
         }
     }
 
     /// Extends what is unsettled, and pulls anew when the server has gone quiet.
-    fn tick(&mut self, inner: &Inner) {
-        if !inner.shared.link.is_connected() {
+    pub(super) fn tick(&mut self) {
+        if !self.inner.shared.link.is_connected() {
             return;
         }
         let now = Instant::now();
         let (extend, requested) = match self.source {
             Source::Topic => {
-                let mut b = inner.buffer.lock();
-                let (quiet, cap) = (self.durable.ack_wait / 3, inner.config.max_processing);
+                let mut b = self.inner.buffer.lock();
+                let (quiet, cap) = (self.durable.ack_wait / 3, self.inner.config.max_processing);
                 let extend = if b.has_unsettled() { b.extend_quiet(now, quiet, cap) } else { Vec::new() };
                 (extend, b.requested)
             }
@@ -371,47 +348,11 @@ impl Loop {
             Source::Replays { requested } => (Vec::new(), requested),
         };
         if !extend.is_empty() {
-            inner.shared.pipeline.plain_many(extend.into_iter().map(|a| (a, Settle::InProgress.body())));
+            self.inner.shared.pipeline.plain_many(extend.into_iter().map(|a| (a, Settle::InProgress.body())));
         }
         if requested > 0 && now.duration_since(self.alive) > 2 * HEARTBEAT + Duration::from_secs(1) {
-            tracing::debug!(topic = %inner.topic, "no heartbeat: pulling again");
-            self.forget_pulls(inner);
-        }
-    }
-
-    /// Leaves nothing behind: what still arrives goes to others at once.
-    async fn leave(&mut self, how: Ended) {
-        let Some(inner) = self.inner.upgrade() else { return };
-        // The client drops what arrives after it has unsubscribed, so that is done last: once the pulls have delivered
-        // all they were asked for, or several round trips to the server have brought nothing more.
-        let (mut late, mut quiet) = (Vec::new(), 0);
-        let asked = match self.source {
-            Source::Topic => std::mem::take(&mut inner.buffer.lock().requested),
-            Source::Replays { requested } => requested,
-        };
-        let until = Instant::now() + LEAVING;
-        while late.len() < asked && quiet < QUIET_ROUNDS && Instant::now() < until {
-            if inner.shared.round_trip(Duration::from_secs(1)).await.is_err() {
-                break;
-            }
-            let before = late.len();
-            while let Some(Some(m)) = self.sub.next().now_or_never() {
-                if m.status.is_none() {
-                    self.accept(&inner, m, &mut late);
-                }
-            }
-            if late.len() == before {
-                // The server answers us and delivers in different threads of its own: give the latter a turn.
-                quiet += 1;
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            } else {
-                quiet = 0;
-            }
-        }
-        let _ = self.sub.unsubscribe().await;
-        inner.give_back(late.into_iter().filter_map(|d| d.reply).collect());
-        if matches!(self.source, Source::Topic) {
-            inner.finish(how);
+            tracing::debug!(topic = %self.inner.topic, "no heartbeat: pulling again");
+            self.forget_pulls();
         }
     }
 }

@@ -37,7 +37,7 @@ pub(super) async fn follow(inner: Weak<Inner>, stream: String, durable: Durable)
             Err(e) => tracing::warn!(error = %e, "replays of dead letters cannot be read now"),
         }
         tokio::select! {
-            () = super::stopped(&mut stop) => return,
+            () = super::inner::stopped(&mut stop) => return,
             changed = epoch.changed() => if changed.is_err() { return },
             m = sub.next() => if m.is_none() { return },
         }

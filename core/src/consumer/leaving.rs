@@ -1,0 +1,70 @@
+//! Leaving: the last acts of a pull loop, so that nothing it was sent waits for its ack wait.
+
+use super::{
+    buffer::Ended,
+    pull::{Loop, Source},
+};
+use crate::connection::State;
+use futures_util::{FutureExt, StreamExt};
+use std::time::{Duration, Instant};
+
+/// Round trips without a delivery after which a pull is taken to have nothing more to deliver.
+const QUIET_ROUNDS: usize = 5;
+/// The longest leaving may wait for deliveries on their way.
+const LEAVING: Duration = Duration::from_millis(500);
+
+impl Loop {
+    /// Leaves nothing behind: what still arrives goes to others at once.
+    pub(super) async fn leave(&mut self, how: Ended) {
+        // The client drops what arrives after it has unsubscribed, so that is done last: once the pulls have delivered
+        // all they were asked for, or several round trips to the server have brought nothing more.
+        let (mut late, mut quiet) = (Vec::new(), 0);
+        let asked = match self.source {
+            Source::Topic => std::mem::take(&mut self.inner.buffer.lock().requested),
+            Source::Replays { requested } => requested,
+        };
+        let until = Instant::now() + LEAVING;
+        while late.len() < asked && quiet < QUIET_ROUNDS && Instant::now() < until {
+            if self.inner.shared.round_trip(Duration::from_secs(1)).await.is_err() {
+                break;
+            }
+            let before = late.len();
+            while let Some(Some(m)) = self.sub.next().now_or_never() {
+                if m.status.is_none() {
+                    self.accept(m, &mut late);
+                }
+            }
+            if late.len() == before {
+                // The server answers us and delivers in different threads of its own: give the latter a turn.
+                quiet += 1;
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            } else {
+                quiet = 0;
+            }
+        }
+        let _ = self.sub.unsubscribe().await;
+        self.inner.give_back(late.into_iter().filter_map(|d| d.reply).collect());
+        if matches!(self.source, Source::Topic) {
+            self.inner.finish(how);
+        }
+        if self.inner.is_abandoned() {
+            // Nobody may be left to keep the connection until this is written.
+            let _ = self.inner.shared.round_trip(LEAVING).await;
+        }
+    }
+
+    /// After the end: what handlers still have is kept from redelivery until they have finished.
+    pub(super) async fn linger(&mut self, tick: Duration) {
+        if matches!(self.source, Source::Replays { .. }) {
+            return;
+        }
+        // What nobody can settle any more is kept for nobody.
+        while !self.inner.is_abandoned()
+            && self.inner.shared.link.state() != State::Closed
+            && self.inner.buffer.lock().has_unsettled()
+        {
+            self.tick();
+            tokio::time::sleep(tick).await;
+        }
+    }
+}
