@@ -1,16 +1,16 @@
 //! What calls return: awaitables that never cost a task.
 //!
-//! [`Ready`] is done already. [`Waiting`] is an asyncio future that the drain completes. Both speak the coroutine
-//! protocol, so that `create_task` and `TaskGroup` take them too.
+//! [`Ready`] is done already, [`Waiting`] is a future that the drain completes, [`Polling`] waits for one after another.
+//! All speak the coroutine protocol, so that `create_task` and `TaskGroup` take them too.
 
-use crate::message::Message;
+use crate::{future::Waiting, message::Message};
 use parking_lot::Mutex;
 use pyo3::{PyTraverseError, PyVisit};
 use pyo3::{
     exceptions::{PyRuntimeError, PyStopIteration},
     prelude::*,
     sync::PyOnceLock,
-    types::{PyDict, PyString, PyTuple},
+    types::PyTuple,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -92,179 +92,41 @@ impl Drop for Ready {
     }
 }
 
-fn thrown(exc: &Bound<'_, PyTuple>) -> PyErr {
+/// What was given to `throw`.
+pub(crate) fn thrown(exc: &Bound<'_, PyTuple>) -> PyErr {
     match exc.get_item(0) {
         Ok(e) => PyErr::from_value(e),
         Err(e) => e,
     }
 }
 
-/// An awaitable behind an asyncio future: a coroutine to `create_task`, a future to `gather` and `wait_for`.
-#[pyclass(frozen, module = "nats_eventbus._native")]
-pub(crate) struct Waiting {
-    future: Py<PyAny>,
-    iter: Mutex<Option<Py<PyAny>>>,
-}
-
-impl Waiting {
-    pub(crate) fn on(py: Python<'_>, future: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
-        Ok(Bound::new(py, Self { future, iter: Mutex::new(None) })?.into_any())
-    }
-    fn steps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(iter) = &*self.iter.lock() {
-            return Ok(iter.bind(py).clone());
-        }
-        let iter = future_iter(self.future.bind(py))?;
-        *self.iter.lock() = Some(iter.clone().unbind());
-        Ok(iter)
-    }
-}
-
-/// What awaiting a future iterates over.
-pub(crate) fn future_iter<'py>(future: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    future.call_method0(pyo3::intern!(future.py(), "__await__"))
-}
-
-#[pymethods]
-impl Waiting {
-    // A failure's traceback holds the frame that awaits, and the frame this: a circle that the collector must see.
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.future)?;
-        self.iter.try_lock().map_or(Ok(()), |iter| visit.call(&*iter))
-    }
-    fn __await__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        future_iter(self.future.bind(py))
-    }
-    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
-        slf
-    }
-    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.send(py, py.None())
-    }
-    fn send<'py>(&self, py: Python<'py>, value: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.steps(py)?.call_method1(pyo3::intern!(py, "send"), (value,))
-    }
-    #[pyo3(signature = (*exc))]
-    fn throw<'py>(&self, py: Python<'py>, exc: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        if self.iter.lock().is_none() {
-            // A task cancelled before it began: nobody waits for the future any more.
-            self.future.call_method0(py, pyo3::intern!(py, "cancel"))?;
-            return Err(thrown(exc));
-        }
-        self.steps(py)?.call_method1(pyo3::intern!(py, "throw"), exc)
-    }
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(iter) = self.iter.lock().take() {
-            iter.call_method0(py, "close")?;
-        }
-        Ok(())
-    }
-
-    // What asyncio asks of a future, so that `gather` and its kin wait for it without a task.
-    #[getter]
-    fn _asyncio_future_blocking<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.future.bind(py).getattr(pyo3::intern!(py, "_asyncio_future_blocking"))
-    }
-    /// All but its callbacks, which are told of this object, is the future's own.
-    fn __getattr__<'py>(&self, py: Python<'py>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
-        self.future.bind(py).getattr(name)
-    }
-    #[pyo3(signature = (callback, **context))]
-    fn add_done_callback(
-        slf: &Bound<'_, Self>,
-        callback: Py<PyAny>,
-        context: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<()> {
-        let (py, of) = (slf.py(), slf.clone().unbind());
-        let name = pyo3::intern!(py, "add_done_callback");
-        slf.get().future.bind(py).call_method(name, (Told { callback, of },), context).map(drop)
-    }
-    fn remove_done_callback<'py>(slf: &Bound<'py, Self>, callback: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let (py, of) = (slf.py(), slf.clone().unbind());
-        let name = pyo3::intern!(py, "remove_done_callback");
-        slf.get().future.bind(py).call_method1(name, (Told { callback, of },))
-    }
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(format!("<nats_eventbus awaitable on {}>", self.future.bind(py).repr()?))
-    }
-}
-
-/// A done callback, told of the awaitable and not of the future behind it.
-#[pyclass(frozen, module = "nats_eventbus._native")]
-struct Told {
-    callback: Py<PyAny>,
-    of: Py<Waiting>,
-}
-
-#[pymethods]
-impl Told {
-    fn __call__(&self, py: Python<'_>, _future: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        self.callback.call1(py, (&self.of,))
-    }
-    fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
-        other.cast::<Self>().map_or(Ok(false), |o| self.callback.bind(py).eq(&o.get().callback))
-    }
-}
-
 /// A wait that looks again after each wake-up: `step` gives a value, or registers a wait and gives its future.
 ///
 /// What it waits for is taken only when the waiter runs again, so a cancelled wait takes nothing.
-pub(crate) enum Step<'py> {
+pub(crate) enum Step {
     Done(Py<PyAny>),
-    Wait(Bound<'py, PyAny>),
+    Wait(Py<Waiting>),
 }
 
-pub(crate) type Stepper = Box<dyn for<'py> Fn(Python<'py>) -> PyResult<Step<'py>> + Send + Sync>;
+pub(crate) type Stepper = Box<dyn Fn(Python<'_>) -> PyResult<Step> + Send + Sync>;
 
 #[pyclass(frozen, module = "nats_eventbus._native")]
 pub(crate) struct Polling {
     step: Stepper,
-    iter: Mutex<Option<Py<PyAny>>>,
+    /// What is waited for; none at the end.
+    current: Mutex<Option<Py<Waiting>>>,
 }
 
 impl Polling {
-    pub(crate) fn on(py: Python<'_>, step: Stepper, first: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let iter = Mutex::new(Some(future_iter(first)?.unbind()));
-        Ok(Py::new(py, Self { step, iter })?.into_any())
-    }
-
-    /// Goes on with the future waited for; when it is done, looks again.
-    fn advance<'py>(
-        &self,
-        py: Python<'py>,
-        mut resume: impl FnMut(Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        loop {
-            let Some(iter) = self.iter.lock().take() else {
-                return Err(PyRuntimeError::new_err("this awaitable was awaited already"));
-            };
-            match resume(iter.bind(py).clone()) {
-                Ok(yielded) => {
-                    *self.iter.lock() = Some(iter);
-                    return Ok(yielded);
-                }
-                Err(e) if e.is_instance_of::<PyStopIteration>(py) => match (self.step)(py)? {
-                    Step::Done(value) => return Err(PyStopIteration::new_err((value,))),
-                    Step::Wait(future) => {
-                        // A fresh future yields itself on its first step; one that is done already is looked past.
-                        let iter = future_iter(&future)?;
-                        let yielded = iter.call_method1(pyo3::intern!(py, "send"), (py.None(),));
-                        *self.iter.lock() = Some(iter.unbind());
-                        if let Ok(yielded) = yielded {
-                            return Ok(yielded);
-                        }
-                    }
-                },
-                Err(e) => return Err(e),
-            }
-        }
+    pub(crate) fn on(py: Python<'_>, step: Stepper, first: Py<Waiting>) -> PyResult<Bound<'_, PyAny>> {
+        Ok(Bound::new(py, Self { step, current: Mutex::new(Some(first)) })?.into_any())
     }
 }
 
 #[pymethods]
 impl Polling {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.iter.try_lock().map_or(Ok(()), |iter| visit.call(&*iter))
+        self.current.try_lock().map_or(Ok(()), |current| visit.call(&*current))
     }
     fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
         slf
@@ -272,18 +134,32 @@ impl Polling {
     fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
         slf
     }
-    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.send(py, py.None())
+    /// Goes on with what is waited for; when that is done, looks again.
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<Waiting>> {
+        loop {
+            let Some(current) = self.current.lock().take() else {
+                return Err(PyRuntimeError::new_err("this awaitable was awaited already"));
+            };
+            if current.get().block() {
+                *self.current.lock() = Some(current.clone_ref(py));
+                return Ok(current);
+            }
+            current.get().result(py)?;
+            match (self.step)(py)? {
+                Step::Done(value) => return Err(PyStopIteration::new_err((value,))),
+                Step::Wait(next) => *self.current.lock() = Some(next),
+            }
+        }
     }
-    fn send<'py>(&self, py: Python<'py>, value: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let value = value.into_bound(py);
-        self.advance(py, |iter| iter.call_method1(pyo3::intern!(py, "send"), (value.clone(),)))
+    fn send(&self, py: Python<'_>, _value: Py<PyAny>) -> PyResult<Py<Waiting>> {
+        self.__next__(py)
     }
     #[pyo3(signature = (*exc))]
-    fn throw<'py>(&self, py: Python<'py>, exc: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        self.advance(py, |iter| iter.call_method1(pyo3::intern!(py, "throw"), exc))
+    fn throw(&self, exc: &Bound<'_, PyTuple>) -> PyResult<()> {
+        drop(self.current.lock().take());
+        Err(thrown(exc))
     }
     fn close(&self) {
-        self.iter.lock().take();
+        drop(self.current.lock().take());
     }
 }

@@ -6,10 +6,11 @@
 use crate::{
     errors::raise,
     events::Question,
+    future::Waiting,
     message::{self, Origin},
 };
 use nats_eventbus::{
-    Completion, CredentialsSource, Listener, Mailbox, Producer,
+    Completion, CredentialsSource, Error, Listener, Mailbox, Producer,
     mailbox::{Body, Letter},
 };
 use parking_lot::Mutex;
@@ -18,14 +19,28 @@ use pyo3::{
     sync::PyOnceLock,
     types::{PyCFunction, PyList},
 };
+#[cfg(target_os = "linux")]
+use rustix::event::{EventfdFlags, eventfd};
 use slab::Slab;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::{
-    collections::HashSet,
-    sync::{Arc, Weak},
+    collections::{HashSet, VecDeque},
+    sync::{Arc, OnceLock, Weak},
 };
 
 /// Letters per drain: bounded, so that a full mailbox does not starve the loop's other work.
 const BATCH: usize = 1024;
+
+/// What a loop watches to be woken.
+#[cfg(target_os = "linux")]
+type Watched = Option<Arc<std::os::fd::OwnedFd>>;
+#[cfg(not(target_os = "linux"))]
+type Watched = Option<()>;
+
+fn bridge_of(slot: &OnceLock<Weak<LoopBridge>>) -> Option<Arc<LoopBridge>> {
+    slot.get().and_then(Weak::upgrade)
+}
 
 /// A rare call's result, made Python's on the loop's thread.
 type Convert = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
@@ -33,11 +48,12 @@ type Convert = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 /// What a letter's token stands for.
 enum Waiter {
     /// A future to complete.
-    Future(Py<PyAny>),
+    Future(Py<Waiting>),
     /// A send's, or a flush's: a failure nobody is left to hear is kept for the next flush.
-    Send(Py<PyAny>, Producer),
-    /// A function to call with each error, until a letter without one.
-    Listener(Py<PyAny>),
+    Send(Py<Waiting>, Producer),
+    /// A function to call with each error, until a letter without one. It keeps the bridge, without which its letters
+    /// would not be read; so do futures.
+    Listener(Py<PyAny>, #[allow(dead_code)] Arc<LoopBridge>),
 }
 
 /// What a core listener holds: with it goes the loop's.
@@ -61,12 +77,15 @@ impl Drop for Told {
 /// The bridge to one event loop.
 pub(crate) struct LoopBridge {
     event_loop: Py<PyAny>,
-    create_future: Py<PyAny>,
+    call_soon: Py<PyAny>,
+    /// Calls [`LoopBridge::deliver_all`].
+    deliver: Py<PyAny>,
     mailbox: Arc<Mailbox>,
-    /// Each keeps the bridge, without which its letter would not be read.
-    waiters: Mutex<Slab<(Waiter, Arc<LoopBridge>)>>,
-    #[cfg(target_os = "linux")]
-    fd: Option<Arc<std::os::fd::OwnedFd>>,
+    waiters: Mutex<Slab<Waiter>>,
+    /// Taken from the mailbox and not yet delivered.
+    letters: Mutex<VecDeque<Letter>>,
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    fd: Watched,
 }
 
 /// The bridges of a bus, by loop; the last one used first.
@@ -125,82 +144,72 @@ impl Bridges {
 
 impl LoopBridge {
     fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
+        // Made before the bridge, which they must know; the bridge ends without them, and not they without it.
+        let slot: Arc<OnceLock<Weak<Self>>> = Arc::default();
+        let to_drain = slot.clone();
+        let drain = move |py: Python<'_>| bridge_of(&to_drain).map_or(Ok(()), |b| b.drain(py));
+        let to_deliver = slot.clone();
+        let deliver = PyCFunction::new_closure(event_loop.py(), None, None, move |args, _| {
+            bridge_of(&to_deliver).map_or(Ok(()), |b| b.deliver_all(args.py()))
+        })?;
+        let (mailbox, fd) = Self::waking(event_loop, drain)?;
+        let made = Arc::new(Self {
+            event_loop: event_loop.clone().unbind(),
+            call_soon: event_loop.getattr("call_soon")?.unbind(),
+            deliver: deliver.into_any().unbind(),
+            mailbox,
+            waiters: Mutex::default(),
+            letters: Mutex::default(),
+            fd,
+        });
+        let _ = slot.set(Arc::downgrade(&made));
+        Ok(made)
+    }
+
+    /// The mailbox that has the loop call `drain`.
+    fn waking(
+        event_loop: &Bound<'_, PyAny>,
+        drain: impl Fn(Python<'_>) -> PyResult<()> + Send + Sync + 'static,
+    ) -> PyResult<(Arc<Mailbox>, Watched)> {
         let py = event_loop.py();
         #[cfg(target_os = "linux")]
-        if let Some(made) = Self::with_reader(event_loop)? {
-            return Ok(made);
+        if event_loop.getattr_opt("add_reader")?.is_some()
+            && let Ok(fd) = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
+        {
+            let (number, fd) = (fd.as_raw_fd(), Arc::new(fd));
+            let wake = fd.clone();
+            let mailbox = Mailbox::new(move || {
+                // The only failure is a full counter, which means that the loop is woken already.
+                let _ = rustix::io::write(&*wake, &1u64.to_ne_bytes());
+            });
+            // The callback holds the descriptor: it stays open for as long as the loop watches it.
+            let watched = fd.clone();
+            let drain = PyCFunction::new_closure(py, None, None, move |args, _| {
+                let _ = rustix::io::read(&*watched, &mut [0u8; 8]);
+                drain(args.py())
+            })?;
+            event_loop.call_method1("add_reader", (number, drain))?;
+            return Ok((mailbox, Some(fd)));
         }
-        // The drain must know the bridge, which is made after it.
-        let slot: Arc<Mutex<Option<Weak<Self>>>> = Arc::default();
-        let drain = {
-            let slot = slot.clone();
-            PyCFunction::new_closure(py, None, None, move |args, _| {
-                let bridge = slot.lock().as_ref().and_then(Weak::upgrade);
-                bridge.map_or(Ok(()), |b| b.drain(args.py()))
-            })?
-        };
+        let drain = PyCFunction::new_closure(py, None, None, move |args, _| drain(args.py()))?.unbind();
         let call = event_loop.getattr("call_soon_threadsafe")?.unbind();
-        let drain = drain.unbind();
         let mailbox = Mailbox::new(move || {
             // No interpreter, or a closed loop: nobody is left to hear.
             let _ = Python::try_attach(|py| call.call1(py, (&drain,)).map(drop));
         });
-        let made = Arc::new(Self {
-            event_loop: event_loop.clone().unbind(),
-            create_future: event_loop.getattr("create_future")?.unbind(),
-            mailbox,
-            waiters: Mutex::default(),
-            #[cfg(target_os = "linux")]
-            fd: None,
-        });
-        *slot.lock() = Some(Arc::downgrade(&made));
-        Ok(made)
-    }
-
-    #[cfg(target_os = "linux")]
-    fn with_reader(event_loop: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Self>>> {
-        use rustix::event::{EventfdFlags, eventfd};
-        use std::os::fd::AsRawFd;
-        let py = event_loop.py();
-        if event_loop.getattr_opt("add_reader")?.is_none() {
-            return Ok(None);
-        }
-        let Ok(fd) = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC) else { return Ok(None) };
-        let fd = Arc::new(fd);
-        let wake = fd.clone();
-        let mailbox = Mailbox::new(move || {
-            // The only failure is a full counter, which means that the loop is woken already.
-            let _ = rustix::io::write(&*wake, &1u64.to_ne_bytes());
-        });
-        let made = Arc::new(Self {
-            event_loop: event_loop.clone().unbind(),
-            create_future: event_loop.getattr("create_future")?.unbind(),
-            mailbox,
-            waiters: Mutex::default(),
-            fd: Some(fd.clone()),
-        });
-        let weak = Arc::downgrade(&made);
-        let number = fd.as_raw_fd();
-        // The callback holds the descriptor: it stays open for as long as the loop watches it.
-        let drain = PyCFunction::new_closure(py, None, None, move |args, _| {
-            let mut count = [0u8; 8];
-            let _ = rustix::io::read(&*fd, &mut count);
-            weak.upgrade().map_or(Ok(()), |b| b.drain(args.py()))
-        })?;
-        event_loop.call_method1("add_reader", (number, drain))?;
-        Ok(Some(made))
+        Ok((mailbox, None))
     }
 
     fn is_closed(&self, py: Python<'_>) -> bool {
         self.event_loop.call_method0(py, "is_closed").and_then(|v| v.extract(py)).unwrap_or(true)
     }
 
-    fn future(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.create_future.call0(py)
+    pub(crate) fn event_loop(&self) -> &Py<PyAny> {
+        &self.event_loop
     }
 
-    fn completion(self: &Arc<Self>, waiter: Waiter) -> Completion {
-        let token = self.waiters.lock().insert((waiter, self.clone())) as u64;
+    fn completion(&self, waiter: Waiter) -> Completion {
+        let token = self.waiters.lock().insert(waiter) as u64;
         Completion::Host { mailbox: self.mailbox.clone(), token }
     }
 
@@ -208,10 +217,10 @@ impl LoopBridge {
     fn start<T>(
         self: &Arc<Self>,
         py: Python<'_>,
-        waiter: impl FnOnce(Py<PyAny>) -> Waiter,
+        waiter: impl FnOnce(Py<Waiting>) -> Waiter,
         f: impl FnOnce(Completion) -> T,
-    ) -> PyResult<(Py<PyAny>, usize, T)> {
-        let future = self.future(py)?;
+    ) -> PyResult<(Py<Waiting>, usize, T)> {
+        let future = Waiting::new(py, self.clone())?;
         let completion = self.completion(waiter(future.clone_ref(py)));
         let token = match &completion {
             Completion::Host { token, .. } => usize::try_from(*token).unwrap_or(usize::MAX),
@@ -236,33 +245,31 @@ impl LoopBridge {
         py: Python<'_>,
         producer: &Producer,
         f: impl FnOnce(Completion) -> T,
-    ) -> PyResult<(Py<PyAny>, usize, T)> {
+    ) -> PyResult<(Py<Waiting>, usize, T)> {
         let producer = producer.clone();
         self.start(py, |future| Waiter::Send(future, producer), f)
     }
 
-    /// Tells a producer which of its sends were cancelled, so that a flush counts those failures. Says of which of them
-    /// the result is on its way here.
-    pub(crate) fn abandon_cancelled(&self, py: Python<'_>, producer: &Producer) -> PyResult<HashSet<u64>> {
+    /// Tells a producer which of its sends were cancelled or dropped, so that a flush counts those failures. Says of which
+    /// of them the result is on its way here.
+    pub(crate) fn abandon(&self, py: Python<'_>, producer: &Producer) -> PyResult<HashSet<u64>> {
         let sends: Vec<_> = {
             let waiters = self.waiters.lock();
-            let send = |(token, (waiter, _)): (usize, &(Waiter, _))| match waiter {
+            let send = |(token, waiter): (usize, &Waiter)| match waiter {
                 Waiter::Send(future, p) if p.is(producer) => Some((token as u64, future.clone_ref(py))),
                 _ => None,
             };
             waiters.iter().filter_map(send).collect()
         };
-        let mut cancelled = HashSet::new();
-        for (token, future) in sends {
-            if future.call_method0(py, pyo3::intern!(py, "cancelled"))?.is_truthy(py)? {
-                cancelled.insert(token);
-            }
-        }
-        for token in producer.abandon(&self.mailbox, &cancelled) {
-            cancelled.remove(&token);
+        // Held by the table, and here.
+        let gone = Waiting::abandoned(py, sends.iter().map(|(_, future)| future), 2)?;
+        let mut abandoned: HashSet<u64> =
+            sends.iter().zip(gone).filter(|(_, gone)| *gone).map(|((token, _), _)| *token).collect();
+        for token in producer.abandon(&self.mailbox, &abandoned) {
+            abandoned.remove(&token);
             self.forget(usize::try_from(token).unwrap_or(usize::MAX));
         }
-        Ok(cancelled)
+        Ok(abandoned)
     }
 
     /// Whether the letter of one of these calls has still to come.
@@ -273,14 +280,14 @@ impl LoopBridge {
 
     /// A function to be called on this loop with errors.
     pub(crate) fn listener(self: &Arc<Self>, f: Py<PyAny>) -> Listener {
-        let token = self.waiters.lock().insert((Waiter::Listener(f), self.clone())) as u64;
+        let token = self.waiters.lock().insert(Waiter::Listener(f, self.clone())) as u64;
         let told = Told { mailbox: self.mailbox.clone(), token };
         Listener::new(move |e| told.post(Body::Done(Err(e))))
     }
 
     /// A function to be called on this loop with questions for credentials.
     pub(crate) fn source(self: &Arc<Self>, f: Py<PyAny>) -> CredentialsSource {
-        let token = self.waiters.lock().insert((Waiter::Listener(f), self.clone())) as u64;
+        let token = self.waiters.lock().insert(Waiter::Listener(f, self.clone())) as u64;
         let told = Told { mailbox: self.mailbox.clone(), token };
         CredentialsSource::asking(move |question| {
             let convert: Convert = Box::new(move |py| Ok(Py::new(py, Question::new(question))?.into_any()));
@@ -293,7 +300,7 @@ impl LoopBridge {
         self: &Arc<Self>,
         py: Python<'_>,
         f: impl FnOnce(Completion) -> T,
-    ) -> PyResult<(Py<PyAny>, usize, T)> {
+    ) -> PyResult<(Py<Waiting>, usize, T)> {
         self.start(py, Waiter::Future, f)
     }
 
@@ -316,14 +323,37 @@ impl LoopBridge {
                 done.complete(Body::Host(Box::new(convert)));
             });
         })?;
-        crate::awaitable::Waiting::on(py, future)
+        Ok(future.into_bound(py).into_any())
     }
 
+    /// The loop was woken. Letters are delivered in a turn of their own: whoever they wake may run the loop within it, as
+    /// notebooks do, and the loop must be able to call this again then.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
-        let mut letters = Vec::new();
-        self.mailbox.drain(BATCH, &mut letters);
+        let mut arrived = Vec::new();
+        self.mailbox.drain(BATCH, &mut arrived);
+        let mut letters = self.letters.lock();
+        let idle = letters.is_empty();
+        letters.extend(arrived);
+        let deliver = idle && !letters.is_empty();
+        drop(letters);
+        if deliver { self.deliver_soon(py) } else { Ok(()) }
+    }
+
+    fn deliver_soon(&self, py: Python<'_>) -> PyResult<()> {
+        self.call_soon.call1(py, (&self.deliver,)).map(drop)
+    }
+
+    fn deliver_all(&self, py: Python<'_>) -> PyResult<()> {
+        let mut left = self.letters.lock().len();
+        if left > 1 {
+            // The rest is told from a loop run within, if there is one; else this finds nothing to do.
+            self.deliver_soon(py)?;
+        }
         let mut first = Ok(());
-        for letter in letters {
+        while left > 0
+            && let Some(letter) = { self.letters.lock().pop_front() }
+        {
+            left -= 1;
             // One that fails must not keep the others from their ends.
             let delivered = self.deliver(py, letter);
             first = first.and(delivered);
@@ -336,12 +366,12 @@ impl LoopBridge {
             let mut waiters = self.waiters.lock();
             let token = usize::try_from(token).unwrap_or(usize::MAX);
             match (waiters.get(token), &body) {
-                (Some((Waiter::Listener(f), _)), Body::Done(Err(e))) => {
+                (Some(Waiter::Listener(f, _)), Body::Done(Err(e))) => {
                     let f = f.clone_ref(py);
                     drop(waiters);
                     return f.call1(py, (raise(py, e).into_value(py),)).map(drop);
                 }
-                (Some((Waiter::Listener(f), _)), Body::Host(_)) => {
+                (Some(Waiter::Listener(f, _)), Body::Host(_)) => {
                     let f = f.clone_ref(py);
                     drop(waiters);
                     return f.call1(py, (to_python(py, body)?,)).map(drop);
@@ -350,35 +380,28 @@ impl LoopBridge {
             }
         };
         let (future, producer) = match waiter {
-            Some((Waiter::Future(f), _)) => (f, None),
-            Some((Waiter::Send(f, p), _)) => (f, Some(p)),
-            Some((Waiter::Listener(_), _)) | None => return Ok(()),
+            Some(Waiter::Future(f)) => (f, None),
+            Some(Waiter::Send(f, p)) => (f, Some(p)),
+            Some(Waiter::Listener(..)) | None => return Ok(()),
         };
-        let future = future.bind(py);
-        if future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
-            // Cancelled: the wait, not the message.
-            if let Some(p) = producer {
-                let failures = match body {
-                    Body::Sent(Err(e)) | Body::Done(Err(e)) => vec![e],
-                    Body::Many(results) => results.into_iter().filter_map(Result::err).collect(),
-                    _ => Vec::new(),
-                };
-                failures.into_iter().for_each(|e| p.unreported(e));
+        if let Some(p) = producer {
+            let gone = future.get().is_done();
+            if gone || (has_failures(&body) && Waiting::abandoned(py, [&future], 1)?.contains(&true)) {
+                // Cancelled, or dropped: the wait, not the message.
+                failures(body).into_iter().for_each(|e| p.unreported(e));
+                return Ok(());
             }
+        }
+        if future.get().is_done() {
             return Ok(());
         }
-        match to_python(py, body) {
-            Ok(value) => future.call_method1(pyo3::intern!(py, "set_result"), (value,))?,
-            Err(e) => future.call_method1(pyo3::intern!(py, "set_exception"), (e.into_value(py),))?,
-        };
-        Ok(())
+        Waiting::complete(future.bind(py), to_python(py, body))
     }
 }
 
 #[cfg(target_os = "linux")]
 impl Drop for LoopBridge {
     fn drop(&mut self) {
-        use std::os::fd::AsRawFd;
         let Some(fd) = &self.fd else { return };
         let number = fd.as_raw_fd();
         // Removing a reader is the loop thread's business; a closed loop refuses, having dropped it already.
@@ -386,6 +409,23 @@ impl Drop for LoopBridge {
             let remove = self.event_loop.getattr(py, "remove_reader")?;
             self.event_loop.call_method1(py, "call_soon_threadsafe", (remove, number)).map(drop)
         });
+    }
+}
+
+fn has_failures(body: &Body) -> bool {
+    match body {
+        Body::Sent(result) => result.is_err(),
+        Body::Done(result) => result.is_err(),
+        Body::Many(results) => results.iter().any(Result::is_err),
+        _ => false,
+    }
+}
+
+fn failures(body: Body) -> Vec<Error> {
+    match body {
+        Body::Sent(Err(e)) | Body::Done(Err(e)) => vec![e],
+        Body::Many(results) => results.into_iter().filter_map(Result::err).collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -1,7 +1,6 @@
 //! The bus.
 
 use crate::{
-    awaitable::Waiting,
     bridge::Bridges,
     consumer::Consumer,
     convert,
@@ -155,7 +154,7 @@ impl Bus {
             bridge.forget(token);
             return Err(e);
         }
-        Waiting::on(py, future)
+        Ok(future.into_bound(py).into_any())
     }
 
     fn streams<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {

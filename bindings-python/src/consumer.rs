@@ -1,9 +1,10 @@
 //! The consumer.
 
 use crate::{
-    awaitable::{Polling, Ready, Step, Stepper, Waiting},
+    awaitable::{Polling, Ready, Step, Stepper},
     bridge::Bridges,
     errors::OrRaise,
+    future::Waiting,
     message::{Message, Origin},
 };
 use nats_eventbus::{Delivery, Error, ErrorKind, Handled};
@@ -41,13 +42,12 @@ impl Consumer {
     }
 
     /// A future that is done when there is something to take, or none when there is already.
-    fn wait<'py>(origin: &Origin, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn wait(origin: &Origin, py: Python<'_>) -> PyResult<Option<Py<Waiting>>> {
         let bridge = origin.bridges.current(py)?;
         let last = origin.waited.lock().take();
         if let Some((bridge, token, future)) = last {
             // A cancelled wait leaves nothing behind; one that has ended was read already, or will be.
-            let cancelled = future.call_method0(py, pyo3::intern!(py, "cancelled"))?.is_truthy(py)?;
-            if cancelled && origin.consumer.disarm(bridge.mailbox(), token as u64) {
+            if future.get().is_cancelled() && origin.consumer.disarm(bridge.mailbox(), token as u64) {
                 bridge.forget(token);
             }
         }
@@ -57,7 +57,7 @@ impl Consumer {
             return Ok(None);
         }
         *origin.waited.lock() = Some((bridge, token, future.clone_ref(py)));
-        Ok(Some(future.into_bound(py)))
+        Ok(Some(future))
     }
 }
 
@@ -100,7 +100,7 @@ impl Consumer {
         });
         match step(py)? {
             Step::Done(m) => Ready::value(py, m),
-            Step::Wait(future) => Ok(Polling::on(py, step, &future)?.into_bound(py)),
+            Step::Wait(future) => Polling::on(py, step, future),
         }
     }
 
@@ -125,7 +125,7 @@ impl Consumer {
     /// Done when there is something to take, or the end.
     fn ready<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match Self::wait(&self.origin, py)? {
-            Some(future) if self.origin.local.lock().is_empty() => Waiting::on(py, future.unbind()),
+            Some(future) if self.origin.local.lock().is_empty() => Ok(future.into_bound(py).into_any()),
             _ => Ready::none(py),
         }
     }

@@ -1,12 +1,6 @@
 //! What happens to a connection, and its questions for credentials.
 
-use crate::{
-    awaitable::{Ready, Waiting},
-    bridge::Bridges,
-    bus::dict,
-    convert,
-    errors::raise,
-};
+use crate::{awaitable::Ready, bridge::Bridges, bus::dict, convert, errors::raise};
 use nats_eventbus::{Credentials, Error, ErrorKind};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -40,7 +34,7 @@ impl Events {
         let bridge = self.bridges.current(py)?;
         let (future, token, armed) = bridge.start_call(py, |done| self.inner.arm(done))?;
         if armed {
-            return Waiting::on(py, future);
+            return Ok(future.into_bound(py).into_any());
         }
         bridge.forget(token);
         Ready::none(py)

@@ -1,6 +1,6 @@
 //! The Python binding: converts, wakes, and hands over. All behaviour is in the core.
 //!
-//! `bridge`: one mailbox per event loop; `awaitable`: what calls return; one file per noun besides.
+//! `bridge`: one mailbox per event loop; `awaitable`, `future`: what calls return; one file per noun besides.
 
 // pyo3's signatures need values by reference or owned where clippy would have it otherwise.
 #![allow(missing_docs, clippy::needless_pass_by_value, clippy::unnecessary_wraps, clippy::missing_panics_doc)]
@@ -13,6 +13,7 @@ mod convert;
 mod dead_letters;
 mod errors;
 mod events;
+mod future;
 mod message;
 mod producer;
 

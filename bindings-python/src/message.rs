@@ -4,6 +4,7 @@ use crate::{
     bridge::{Bridges, LoopBridge},
     convert,
     errors::{OrRaise, raise},
+    future::Waiting,
 };
 use nats_eventbus::{Consumer, Delivery, Settle};
 use parking_lot::Mutex;
@@ -72,7 +73,7 @@ pub(crate) fn sent(
 }
 
 /// A wait for messages: where, its token and its future.
-pub(crate) type Waited = (Arc<LoopBridge>, usize, Py<PyAny>);
+pub(crate) type Waited = (Arc<LoopBridge>, usize, Py<Waiting>);
 
 /// Where a message came from, for settling it.
 pub(crate) struct Origin {
@@ -258,7 +259,7 @@ impl Message {
             .bridges
             .current(py)?
             .start_call(py, |done| o.consumer.start_ack_confirmed(self.delivery.token, timeout, done))?;
-        crate::awaitable::Waiting::on(py, future)
+        Ok(future.into_bound(py).into_any())
     }
     /// Answers a request: a body, or a failure's text.
     #[pyo3(signature = (body=None, *, error=None))]

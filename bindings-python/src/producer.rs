@@ -1,7 +1,7 @@
 //! The producer.
 
 use crate::{
-    awaitable::{Polling, Ready, Step, Stepper, Waiting},
+    awaitable::{Polling, Ready, Step, Stepper},
     bridge::Bridges,
     convert::{Extras, body},
     errors::OrRaise,
@@ -54,7 +54,7 @@ impl Producer {
         let (future, token, started) =
             bridge.start_send(py, &self.inner, |done| self.inner.start_send(body.as_ref(), options, done))?;
         match started.or_raise(py) {
-            Ok(true) => Waiting::on(py, future),
+            Ok(true) => Ok(future.into_bound(py).into_any()),
             Ok(false) => {
                 bridge.forget(token);
                 Ready::none(py)
@@ -109,16 +109,16 @@ impl Producer {
             bridge.forget(token);
             return Err(e);
         }
-        Waiting::on(py, future)
+        Ok(future.into_bound(py).into_any())
     }
 
     /// Waits until everything sent before is settled; raises what failed unreported.
     fn flush<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let bridge = self.bridges.current(py)?;
-        let coming = bridge.abandon_cancelled(py, &self.inner)?;
+        let coming = bridge.abandon(py, &self.inner)?;
         let (future, _, ()) = bridge.start_send(py, &self.inner, |done| self.inner.start_flush(done))?;
         if coming.is_empty() {
-            return Waiting::on(py, future);
+            return Ok(future.into_bound(py).into_any());
         }
         // The failure of a cancelled send may arrive here just now: the flush after its letter tells of it.
         let (inner, last) = (self.inner.clone(), AtomicBool::new(false));
@@ -128,9 +128,9 @@ impl Producer {
             }
             last.store(!bridge.awaits_any(&coming), Ordering::Relaxed);
             let (future, _, ()) = bridge.start_send(py, &inner, |done| inner.start_flush(done))?;
-            Ok(Step::Wait(future.into_bound(py)))
+            Ok(Step::Wait(future))
         });
-        Ok(Polling::on(py, step, future.bind(py))?.into_bound(py))
+        Polling::on(py, step, future)
     }
 
     /// Refuses further sends; those under way go on.
