@@ -2,7 +2,11 @@
 
 mod support;
 
-use nats_eventbus::{ConsumerConfig, Deliver, ErrorKind, Handled, Order, ProducerConfig, SendOptions};
+use futures_util::StreamExt;
+use nats_eventbus::{
+    ConsumerConfig, Deliver, ErrorKind, EventKind, Handled, Order, ProducerConfig, SendOptions,
+};
+use serde_json::json;
 use std::time::Duration;
 use support::{Server, until};
 
@@ -112,4 +116,30 @@ async fn order_of_the_stream_needs_jetstream() {
     assert_eq!(e.kind(), ErrorKind::Config);
     let e = ConsumerConfig { order: Some(Order::Stream), max_ack_pending: Some(2), ..group() }.check();
     assert_eq!(e.unwrap_err().kind(), ErrorKind::Config);
+}
+
+/// Consuming: never a silent stall: where nobody tells whether the durable is still there, as in an election, it is asked
+/// and pulled again, without waiting long for that word.
+#[tokio::test]
+async fn silence_about_a_durable_does_not_hold_up_its_consumer() {
+    let mut server = Server::start(&[], "jetstream {}");
+    let patient = json!({"initial": 2, "max": 2, "jitter": 0});
+    let bus = server.connect(json!({"jetstream": true, "reconnect": patient})).await.unwrap();
+    let (events, c) = (bus.events(), bus.consumer("t", group()).await.unwrap());
+    // It comes back without JetStream: a pull has no responders, and somebody hears the question and says nothing.
+    server.kill();
+    while events.next().await.unwrap().kind != EventKind::Connecting {}
+    server.reconfigure("");
+    server.restart();
+    let mute = async_nats::connect(server.url()).await.unwrap();
+    let mut asked = mute.subscribe("$JS.API.CONSUMER.INFO.>").await.unwrap();
+    mute.flush().await.unwrap();
+    let mut question = async |within| {
+        let next = tokio::time::timeout(Duration::from_secs(within), asked.next());
+        next.await.expect("a question").unwrap()
+    };
+    question(10).await;
+    question(3).await;
+    assert!(c.fetch(1, Duration::from_millis(1)).await.unwrap().is_empty(), "it goes on");
+    drop(bus);
 }

@@ -28,6 +28,9 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 /// The wait before pulling again after the server could not serve a pull.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// How long the server is asked whether the durable is still there: nothing is received or extended meanwhile.
+const CHECKING: Duration = Duration::from_secs(1);
+
 /// The most replays of a group that are unsettled at once.
 pub(super) const REPLAYS: usize = 64;
 
@@ -311,8 +314,9 @@ impl Loop {
     async fn check(&mut self, text: &str) -> Flow {
         tracing::debug!(status = text, "checking the durable");
         let call = format!("CONSUMER.INFO.{}.{}", self.stream, self.name);
-        match self.inner.shared.api::<serde_json::Value>(&call, &serde_json::Value::Null).await {
-            Err(e) if e.kind() == ErrorKind::NotFound => {
+        let asked = self.inner.shared.api::<serde_json::Value>(&call, &serde_json::Value::Null);
+        match tokio::time::timeout(CHECKING, asked).await {
+            Ok(Err(e)) if e.kind() == ErrorKind::NotFound => {
                 let gone = Error::new(
                     ErrorKind::NotFound,
                     "the consumer cannot go on: its durable or stream was deleted",
@@ -324,6 +328,7 @@ impl Loop {
                     None => gone,
                 }))
             }
+            // Also where nobody answers, as before an election: a new leader is met by pulling, not by waiting here.
             Ok(_) | Err(_) => {
                 self.again_later();
                 Flow::Go
