@@ -3,9 +3,15 @@
 
 mod support;
 
-use nats_eventbus::{Bus, Config, ErrorKind, Result, State};
+use nats_eventbus::{Bus, Config, ErrorKind, EventKind, Result, State};
 use serde_json::{Value, json};
-use std::{fs, net::TcpListener};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::{TcpListener, TcpStream},
+    process::Command,
+    time::Duration,
+};
 use support::{Server, certs::Authority, until};
 use tempfile::TempDir;
 
@@ -92,5 +98,67 @@ async fn what_must_be_encrypted_is_so_for_the_whole_pool() {
     safe.restart();
     until(|| bus.state() == State::Connected).await;
     assert!(safe.url().ends_with(&bus.server().port.to_string()));
+    bus.close().await.unwrap();
+}
+
+/// A cluster's configuration: where a node listens, and whom it dials.
+fn cluster(routes: &[u16], this: usize) -> String {
+    let urls: Vec<_> = routes.iter().map(|p| format!("\"nats://127.0.0.1:{p}\"")).collect();
+    format!("cluster {{ name: c, listen: \"127.0.0.1:{}\", routes: [{}] }}\n", routes[this], urls.join(", "))
+}
+
+/// How many servers a node tells its clients of, in its greeting, which is in clear.
+fn told(server: &Server) -> usize {
+    let mut line = String::new();
+    BufReader::new(TcpStream::connect(("127.0.0.1", server.port())).unwrap()).read_line(&mut line).unwrap();
+    let info: Value = serde_json::from_str(line.trim_start_matches("INFO ")).unwrap();
+    info["connect_urls"].as_array().map_or(0, Vec::len)
+}
+
+/// Connection: `tls://` anywhere in the pool means TLS everywhere, discovered servers included: of two that a node tells
+/// of, the one with TLS is used when the node dies, and the one without never.
+#[tokio::test]
+async fn tls_is_for_discovered_servers_too() {
+    let name = "tls_is_for_discovered_servers_too";
+    let Ok(tls) = std::env::var("TEST_TLS_BLOCK") else {
+        // The authority is to be the system's, so that nothing but the scheme asks for TLS: in a process of its own.
+        let dir = TempDir::new().unwrap();
+        let authority = Authority::new(dir.path());
+        authority.issue("server", &["127.0.0.1"]);
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", name, "--nocapture"]).env("TEST_TLS_BLOCK", authority.tls("server", ""));
+        let run = again.env("SSL_CERT_FILE", authority.path("ca.pem")).output().unwrap();
+        let said = String::from_utf8_lossy(&run.stdout) + String::from_utf8_lossy(&run.stderr);
+        assert!(run.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    };
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let routes = [free(), free(), free()].map(|l| l.local_addr().unwrap().port());
+    let mut seed = Server::start(&[], &(cluster(&routes, 0) + &tls));
+    let mut safe = Server::start(&[], &(cluster(&routes, 1) + &tls));
+    let plain = Server::start(&[], &cluster(&routes, 2));
+    until(|| told(&seed) == 3 && told(&safe) == 3).await;
+    let quick = json!({"initial": 0.02, "max": 0.05});
+    let address = seed.url().replace("nats://", "tls://");
+    let bus = connect(json!({"servers": address, "reconnect": quick})).await.unwrap();
+    let events = bus.events();
+    seed.kill();
+    until(|| bus.state() == State::Connected && bus.server().port == safe.port()).await;
+    safe.kill();
+    // Every server is tried, the plain one as well, and it is not used.
+    let shown = plain.url().replace("nats://", "");
+    loop {
+        let e = tokio::time::timeout(Duration::from_secs(10), events.next());
+        let e = e.await.expect("the plain server is tried").unwrap();
+        let used = matches!(e.kind, EventKind::Reconnected | EventKind::Connected);
+        assert!(!used || e.server.as_deref() != Some(&*shown), "{e:?}");
+        if e.kind == EventKind::Connecting && e.server.as_deref() == Some(&*shown) && e.cause.is_some() {
+            break;
+        }
+    }
+    assert_eq!(bus.state(), State::Disconnected);
+    seed.restart();
+    until(|| bus.state() == State::Connected).await;
+    assert_ne!(bus.server().port, plain.port());
     bus.close().await.unwrap();
 }
