@@ -25,8 +25,9 @@ export interface ConsumerOptions {
   concurrency?: number;
   /**
    * What is kept in order, retries included. `"key"`: of each key one message at a time, within this consumer; two
-   * processes of a group can still hold one message of a key each. `"stream"`: the whole group, all its processes, one
-   * message at a time (the durable's max ack pending is 1). Default: nothing, beyond what a `concurrency` of 1 does
+   * processes of a group can still hold one message of a key each, and a delivery lost on its way, with a server that
+   * died, comes again after the ack wait, perhaps behind later ones of its key. `"stream"`: the whole group, all its
+   * processes, one message at a time (the durable's max ack pending is 1). Default: nothing, beyond what a `concurrency` of 1 does
    * until the first retry.
    */
   order?: "key" | "stream";

@@ -158,7 +158,9 @@ def test_every_guarantee_has_its_tests() -> None:
 
 
 def test_order_by_key_is_documented_as_it_is() -> None:
-    """Consuming: two processes of one group can still hold one message of a key each: the docs say so."""
+    """Consuming: two processes of one group can still hold one message of a key each, and what is lost on its way comes
+    late: the docs say so."""
+    late = "perhaps behind later ones of its key"
     for file, words in (
         ("core/src/config/consumer.rs", "within this consumer"),
         ("bindings-python/python/nats_eventbus/_bus.py", "processes of a group can still hold one"),
@@ -166,6 +168,7 @@ def test_order_by_key_is_documented_as_it_is() -> None:
     ):
         text = re.sub(r"[\s/*]+", " ", (ROOT / file).read_text())
         assert words in text, file
+        assert late in text, file
 
 
 def test_the_sources_are_read() -> None:

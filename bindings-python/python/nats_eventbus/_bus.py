@@ -167,8 +167,10 @@ class Bus(Closing):
             backoff: for run: the wait before a failed message is delivered again; default 1 s, doubling up to 60 s.
             dead_letter: for run: whether what cannot be handled is kept in ``<STREAM>_DLQ``; default True.
             order: ``"key"``: of each key one message at a time, in order, retries included, within this consumer (two
-                processes of a group can still hold one key each). ``"stream"``: the whole group, all its processes,
-                one message at a time in order. Default: none, beyond what ``concurrency=1`` does until a retry.
+                processes of a group can still hold one key each, and a delivery lost on its way, with a server that
+                died, comes again after the ack wait, perhaps behind later ones of its key). ``"stream"``: the whole
+                group, all its processes, one message at a time in order. Default: none, beyond what
+                ``concurrency=1`` does until a retry.
             ack_wait: the durable's: how long the server waits before it delivers an unsettled message again.
             max_ack_pending: the durable's: unsettled messages of all workers together.
             deliver: where a new durable begins; default ``"all"`` that the stream has.

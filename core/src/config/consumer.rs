@@ -37,7 +37,8 @@ impl Deliver {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// Each key, retries included, within this consumer: of each key one message at a time.
+    /// Each key, retries included, within this consumer: of each key one message at a time. A delivery lost on its way,
+    /// with a server that died, comes again after the ack wait, perhaps behind later ones of its key.
     Key,
     /// The whole group, all its processes: one message at a time, by the durable's max ack pending of 1.
     Stream,
