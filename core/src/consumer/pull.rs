@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 
 const BATCH: usize = 1024;
 const EXPIRES: Duration = Duration::from_secs(30);
-const HEARTBEAT: Duration = Duration::from_secs(2);
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The wait before pulling again after the server could not serve a pull.
 const AGAIN: Duration = Duration::from_millis(100);
 
