@@ -37,7 +37,9 @@ def main() -> int:
     given = _arguments()
     seed: int = int(time.time()) if given.seed is None else given.seed
     languages: tuple[Language, ...] = ("python", "node") if given.lang == "both" else (given.lang,)
-    every = plans([ROWS[n] for n in given.row or sorted(ROWS)], languages)
+    # What is asked for by name is run in either form.
+    whole = given.long or given.case is not None
+    every = plans([ROWS[n] for n in given.row or sorted(ROWS)], languages, whole=whole)
     every = [plan for plan in every if given.case in (None, plan.case)]
     results: dict[Plan, Result] = {}
     start = time.monotonic()

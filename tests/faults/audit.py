@@ -101,8 +101,16 @@ def _disordered(e: Evidence, rules: Rules) -> Iterator[str]:
         yield from _handled_out_of_order("the group", every, lambda h: "the stream")
     for w in workers(e):
         if rules.in_order == "worker":
-            yield from _handled_out_of_order(w.who, [(w, h) for h in w.handlings], lambda h: h.key and f"key {h.key}")
+            lost = lost_on_the_way(e) if rules.lost_on_the_way else set[str]()
+            kept = [(w, h) for h in w.handlings if h.id not in lost]
+            yield from _handled_out_of_order(w.who, kept, lambda h: h.key and f"key {h.key}")
         yield from _overlapping(w)
+
+
+def lost_on_the_way(e: Evidence) -> set[str]:
+    """Messages whose first delivery no handler saw."""
+    every = [h for w in workers(e) for h in w.handlings]
+    return {h.id for h in every} - {h.id for h in every if h.attempt == 1}
 
 
 def _stored_out_of_order(e: Evidence) -> Iterator[str]:

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
-from .audit import producers, workers
-from .evidence import Evidence, Violation
+from .audit import acked, first_after, producers, workers
+from .evidence import Evidence, Fault, Violation
 from .ledger import Handling
 
 
@@ -62,3 +62,50 @@ def buried(e: Evidence, reasons: Mapping[str, str]) -> Iterator[Violation]:
             yield Violation("row", f"{id_} has {len(letters)} dead letters, expected 1")
         elif not re.search(reason, letters[0]):
             yield Violation("row", f"{id_} is a dead letter because {letters[0]!r}, expected {reason!r}")
+
+
+def none_told(e: Evidence) -> Iterator[Violation]:
+    """No error reached the application: no process was told one, and no handler was made to fail."""
+    for ledger in e.ledgers:
+        for error in ledger.errors[:3]:
+            yield Violation("row", f"{ledger.who} was told {error.code} ({error.text}) at {error.t:.3f}")
+        for h in [h for h in ledger.handlings if h.how not in ("ok", None)][:3]:
+            yield Violation("row", f"the handling of {h.id} at {ledger.who} ended {h.how}")
+
+
+def pauses(e: Evidence) -> dict[str, float]:
+    """The longest time without an ack, and without a handling, in seconds, between the first of them and the last."""
+    times = {
+        "acked": sorted(x.t for p in producers(e) for x in p.ended if x.how == "acked"),
+        "handled": sorted(h.start for w in workers(e) for h in w.handlings),
+    }
+    return {what: max((b - a for a, b in pairwise(t)), default=0.0) for what, t in times.items()}
+
+
+def never_still(e: Evidence, most: float) -> Iterator[Violation]:
+    """Traffic went on all the time, faults or not, with pauses no longer than so many seconds."""
+    for what, longest in pauses(e).items():
+        if longest > most:
+            yield Violation("R", f"nothing was {what} for {longest:.1f} s, expected {most:.0f} s at most")
+
+
+def acked_by_nobody(e: Evidence, fault: Fault, who: Iterable[str]) -> Iterator[Violation]:
+    """While no majority could be reached from a producer, nothing it sent could be stored: an ack is false."""
+    names = set(who)
+    false = [(p, s, x) for p, s, x in acked(e) if p.who in names and fault.start < s.t and x.t < fault.heal]
+    for p, sent, end in false[:3]:
+        yield Violation(
+            "L",
+            f"{sent.id} was acked to {p.who} at {end.t:.3f} as #{end.seq}, one of {len(false)} "
+            f"sent and acked while {fault.name!r} kept it from a majority",
+        )
+
+
+def each_resumed(e: Evidence, within: float = 10.0) -> Iterator[Violation]:
+    """R for each producer by itself: that another one goes on is of no help to it."""
+    for fault in e.faults:
+        for p in producers(e):
+            first, _ = first_after([p], fault.heal)
+            if first is None or first > fault.heal + within:
+                when = "none was" if first is None else f"the first was after {first - fault.heal:.2f} s"
+                yield Violation("R", f"nothing {p.who} sent after the end of {fault.name!r} was acked in time: {when}")

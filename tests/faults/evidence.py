@@ -89,6 +89,9 @@ class Rules:
     """R: seconds from the healing to the first ack and the first handling."""
     in_order: Literal["worker", "group"] = "worker"
     """O: whether a key's order holds within each worker, or all order within the whole group."""
+    lost_on_the_way: bool = False
+    """O: whether a message may come late whose first delivery reached nobody: it died with a server or a route, and the
+    durable gives it again only after its ack wait."""
     growth: int = 32 << 20
     """M: bytes that a process at rest may hold beyond its baseline."""
     fds: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_WITH_PAYLOAD = (b"PUB", b"HPUB", b"MSG", b"HMSG")
+_WITH_PAYLOAD = (b"PUB", b"HPUB", b"MSG", b"HMSG", b"RMSG")
 _ID = re.compile(rb"^Nats-Msg-Id:[ \t]*(.*?)[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
 
 

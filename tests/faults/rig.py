@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from .audit import first_after
 from .children import Child, Language, Role
+from .cluster import Cluster
 from .evidence import Evidence, Fault, Stored, Usage, Violation
 from .proxy import Proxy
-from .servers import Cluster, Server, port
+from .servers import Server, port
 from .witness import Witness
 
 GROUP = "workers"
@@ -29,6 +30,8 @@ class Rig:
     def __init__(self, *, seed: int, long: bool, language: Language, case: str) -> None:
         self.random = Random(f"{seed} {case} {language}")
         self.long, self.case = long, case
+        self.executable: str | None = None
+        """The nats-server to run; none: the one that all tests run."""
         self.language: Language = language
         self.folder = Path(tempfile.mkdtemp(prefix="faults-"))
         self.topic = "faults.events"
@@ -48,21 +51,25 @@ class Rig:
 
     async def server(self, **settings: Any) -> Server:
         """A server, running."""
-        server = Server(self.folder, **settings)
+        server = Server(self.folder, executable=self.executable, **settings)
         self._servers.append(server)
         await server.start()
         return server
 
-    async def cluster(self, **settings: Any) -> Cluster:
-        """Three servers, running."""
-        cluster = Cluster(self.folder, **settings)
+    async def cluster(self, *, cut: bool = False) -> Cluster:
+        """Three servers, running; with `cut`, the last one can be isolated."""
+        proxied = self._proxy if cut else None
+        cluster = Cluster(self.folder, executable=self.executable, cut=proxied)
         self._servers.append(cluster)
         await cluster.start()
         return cluster
 
     def proxy(self, server: Server, **settings: Any) -> Proxy:
         """A proxy in front of a server."""
-        proxy = Proxy(port(), server.port, self.random, **settings)
+        return self._proxy(server.port, **settings)
+
+    def _proxy(self, upstream: int, **settings: Any) -> Proxy:
+        proxy = Proxy(port(), upstream, self.random, **settings)
         self._proxies.append(proxy)
         return proxy
 
@@ -159,11 +166,16 @@ class Rig:
         )
 
     async def resumed(self, within: float = 10.0) -> None:
-        """Waits until what was sent after the last fault healed is acked and handled; R says if it took too long."""
+        """Waits until what every producer sent after the last fault healed is acked, and some of it handled.
+
+        R says if it took too long.
+        """
         heal = self.faults[-1].heal
 
         def flows() -> bool:
-            return None not in first_after([c.ledger for c in self.children], heal)
+            ledgers = [c.ledger for c in self.children]
+            producers = [c.ledger for c in self.children if c.running and c.ledger.role == "producer"]
+            return None not in first_after(ledgers, heal) and all(first_after([p], heal)[0] for p in producers)
 
         if await self.comes(flows, within):
             took = time.monotonic() - heal

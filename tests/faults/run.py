@@ -27,6 +27,8 @@ class Row:
     scenario: Callable[[Rig], Awaitable[Evidence]]
     cases: tuple[str, ...] = ("",)
     rules: Rules = field(default_factory=Rules)
+    short: frozenset[tuple[str, Language]] | None = None
+    """The cases and languages of the short form, where it has not all of them."""
     crowd: bool = False
     """Whether it needs the machine for itself: it asks what a process does with a great many sends at once."""
 

@@ -25,10 +25,11 @@ class Plan:
         return name(self.row, self.case, self.language)
 
 
-def plans(rows: Iterable[Row], languages: Iterable[Language]) -> list[Plan]:
-    """Every case of every row in every language; crowds last."""
+def plans(rows: Iterable[Row], languages: Iterable[Language], *, whole: bool) -> list[Plan]:
+    """Every case of every row in every language, or what the short form has of them; crowds last."""
     every = [Plan(row, case, language) for row in rows for case in row.cases for language in languages]
-    return sorted(every, key=lambda plan: plan.row.crowd)
+    chosen = [p for p in every if whole or p.row.short is None or (p.case, p.language) in p.row.short]
+    return sorted(chosen, key=lambda plan: plan.row.crowd)
 
 
 async def carry_out(

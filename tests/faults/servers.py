@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 from tests.support.server import binary
 
@@ -37,6 +40,7 @@ class Server:
         name: str = "server",
         executable: str | None = None,
         jetstream: bool = True,
+        monitored: bool = False,
         config: str = "",
     ) -> None:
         self.name, self.port = name, port()
@@ -47,6 +51,9 @@ class Server:
         self._command = [executable or binary(), "-a", "127.0.0.1", "-p", str(self.port), "-n", name, "-c", str(file)]
         if jetstream:
             self._command += ["-js", "-sd", str(self._folder)]
+        self._monitor = port() if monitored else None
+        if self._monitor:
+            self._command += ["-m", str(self._monitor)]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -91,44 +98,48 @@ class Server:
         if self._process:
             self._process.wait()
 
-    def stop(self) -> None:
-        """SIGSTOP: it stands still, its connections open."""
+    def lame_duck(self) -> None:
+        """SIGUSR2: it hands over what it leads, says that it will go, hangs up on its clients, and ends."""
+        self.signal(signal.SIGUSR2)
+
+    def terminate(self) -> None:
+        """SIGTERM: it ends in order."""
+        self.signal(signal.SIGTERM)
+
+    async def gone(self, within: float = 40) -> None:
+        """Waits until its process has ended."""
+        until = time.monotonic() + within
+        while self.running:
+            if time.monotonic() > until:
+                raise RuntimeError(f"{self.name} did not end within {within} s")
+            await asyncio.sleep(0.02)
+
+    async def told(self, path: str) -> dict[str, Any]:
+        """What its monitor answers to a path; nothing where it does not answer, or not well."""
+        with contextlib.suppress(OSError, ValueError):
+            return await asyncio.to_thread(self._ask, path)
+        return {}
+
+    def _ask(self, path: str) -> dict[str, Any]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._monitor}/{path}", timeout=2) as answer:
+            return json.load(answer)
+
+    async def stop(self) -> None:
+        """SIGSTOP: it stands still, its connections open. Its threads stop one by one: returns when all have."""
         self.signal(signal.SIGSTOP)
+        until = time.monotonic() + 5
+        while not self._stands():
+            if time.monotonic() > until:
+                raise RuntimeError(f"{self.name} did not stop")
+            await asyncio.sleep(0.001)
+
+    def _stands(self) -> bool:
+        stats = Path(f"/proc/{self._process.pid}/task").glob("*/stat") if self._process else ()
+        try:
+            return all(stat.read_text().rpartition(") ")[2].startswith("T") for stat in stats)
+        except OSError:
+            return False  # A thread has just ended.
 
     def cont(self) -> None:
         """SIGCONT."""
         self.signal(signal.SIGCONT)
-
-
-class Cluster:
-    """Three servers with routes to one another."""
-
-    def __init__(self, folder: Path, *, size: int = 3, executable: str | None = None) -> None:
-        routes = [port() for _ in range(size)]
-        urls = ", ".join(f"nats://127.0.0.1:{p}" for p in routes)
-        self.servers = [
-            Server(
-                folder,
-                name=f"n{i}",
-                executable=executable,
-                config=f"cluster {{ name: faults, listen: '127.0.0.1:{route}', routes: [{urls}] }}",
-            )
-            for i, route in enumerate(routes, 1)
-        ]
-
-    @property
-    def url(self) -> str:
-        """All addresses."""
-        return ",".join(s.url for s in self.servers)
-
-    def __getitem__(self, name: str) -> Server:
-        return next(s for s in self.servers if s.name == name)
-
-    async def start(self) -> None:
-        """Starts all; streams can be made once a leader was elected, which whoever makes one waits for."""
-        await asyncio.gather(*(s.start() for s in self.servers))
-
-    def kill(self) -> None:
-        """SIGKILL for all."""
-        for s in self.servers:
-            s.kill()

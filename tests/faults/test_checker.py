@@ -305,6 +305,20 @@ def test_the_order_of_a_group() -> None:
     assert "the stream at the group: #5 p1-5 (attempt 1, w2)" in found.text
 
 
+def test_a_message_that_was_lost_on_the_way_may_come_late() -> None:
+    """Only where the row allows for it, and never one that a handler had seen: that would be a retry out of order."""
+    b = Book()
+    b.unhandle(3)
+    b.handled(3, 2.8, attempt=2)
+    allowed = Rules(lost_on_the_way=True)
+    assert [v.invariant for v in audit(b.evidence(), ALL)] == ["O"]
+    assert audit(b.evidence(), ALL, allowed) == []
+    b.unhandle(3)
+    b.handled(3, 1.52, how="raised")
+    b.handled(3, 2.8, attempt=2)
+    assert [v.invariant for v in audit(b.evidence(), ALL, allowed)] == ["O"]
+
+
 def test_tries_waits_and_dead_letters() -> None:
     """What rows ask of single messages: the right is silent, each wrong is told."""
     b = Book()

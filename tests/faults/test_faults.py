@@ -22,7 +22,7 @@ def _id(plan: Plan) -> str:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("plan", plans(ROWS.values(), ("python", "node")), ids=_id)
+@pytest.mark.parametrize("plan", plans(ROWS.values(), ("python", "node"), whole=False), ids=_id)
 def test_row(plan: Plan, result_of: Callable[[Plan], Result], pytestconfig: pytest.Config) -> None:
     result = result_of(plan)
     if result.violations:

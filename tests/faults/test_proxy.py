@@ -20,13 +20,14 @@ ACK = b'MSG _INBOX.1 1 27\r\n{"stream":"S", "seq":17   }\r\n'
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 def test_frames(size: int) -> None:
-    text = b'INFO {"a":1}\r\n' + MESSAGE + b"PING\r\n" + ACK + b"PUB x 0\r\n\r\n"
+    route = b"RMSG $G a.b 10\r\nPING\r\nPING\r\n"
+    text = b'INFO {"a":1}\r\n' + MESSAGE + b"PING\r\n" + ACK + b"PUB x 0\r\n\r\n" + route
     cutter = Frames()
     found = [f for at in range(0, len(text), size) for f in cutter.feed(text[at : at + size])]
     assert b"".join(f.raw for f in found) == text
-    assert [f.body for f in found] == [None, b"hello", None, b'{"stream":"S", "seq":17   }', b""]
-    assert [f.message_id for f in found] == [None, "p1-17", None, None, None]
-    assert [f.is_pub_ack for f in found] == [False, False, False, True, False]
+    assert [f.body for f in found] == [None, b"hello", None, b'{"stream":"S", "seq":17   }', b"", b"PING\r\nPING"]
+    assert [f.message_id for f in found] == [None, "p1-17", None, None, None, None]
+    assert [f.is_pub_ack for f in found] == [False, False, False, True, False, False]
     assert found[1].subject == "a.b"
     assert found[1].raw[: found[1].middle].endswith(b"\r\n\r\nhe")
 

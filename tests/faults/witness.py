@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -11,10 +12,10 @@ from typing import Any
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import Error, TimeoutError
+from nats.errors import Error, NoRespondersError, TimeoutError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, StreamConfig, StreamInfo
-from nats.js.errors import APIError
+from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from .evidence import Stored
 
@@ -89,14 +90,46 @@ class Witness:
                 raise RuntimeError(f"{stream} and {durable} have no leaders after {within} s")
             await asyncio.sleep(0.05)
 
+    async def led_apart(self, stream: str, durable: str, within: float = 30) -> tuple[str, str]:
+        """The servers that lead a stream and a durable, once they are two: the durable's leader steps down until so."""
+        until = time.monotonic() + within
+        while True:
+            s, d = await self.leaders(stream, durable)
+            if s != d:
+                return s, d
+            await self.step_down(f"CONSUMER.LEADER.STEPDOWN.{stream}.{durable}")
+            if time.monotonic() > until:
+                raise RuntimeError(f"{stream} and {durable} are led by one server after {within} s")
+
+    async def led_by(self, server: str, stream: str, durable: str, within: float = 60) -> None:
+        """Has a stream's leader step down until it is this one."""
+        until = time.monotonic() + within
+        while (await self.leaders(stream, durable))[0] != server:
+            if time.monotonic() > until:
+                raise RuntimeError(f"{server} does not lead {stream} after {within} s")
+            await self.step_down(f"STREAM.LEADER.STEPDOWN.{stream}")
+
+    async def step_down(self, call: str) -> None:
+        """Asks a leader to step down; in the middle of an election nobody answers, and whoever asks will ask again."""
+        with contextlib.suppress(TimeoutError, NoRespondersError):
+            await self.client.request(f"$JS.API.{call}", b"", timeout=2)
+
     async def messages(self, stream: str) -> list[Stored]:
         """Everything in a stream, oldest first; nothing when there is no such stream."""
-        try:
-            left = (await self.js.stream_info(stream)).state.messages
-        except APIError:
-            return []
-        config = ConsumerConfig(ack_policy=AckPolicy.NONE)
-        sub = await self.js.pull_subscribe("", stream=stream, config=config)  # pyright: ignore[reportUnknownMemberType]
+        until = time.monotonic() + 30
+        while True:
+            try:
+                left = (await self.js.stream_info(stream)).state.messages
+                config = ConsumerConfig(ack_policy=AckPolicy.NONE)
+                sub = await self.js.pull_subscribe("", stream=stream, config=config)  # pyright: ignore[reportUnknownMemberType]
+                break
+            except NotFoundError:
+                return []
+            except (APIError, Error):
+                # Nobody leads now: that is no answer.
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(0.1)
         out: list[Stored] = []
         offset = time.monotonic() - time.time()
         while len(out) < left:
@@ -104,6 +137,11 @@ class Witness:
                 out += [_stored(m, offset) for m in await sub.fetch(min(500, left - len(out)), timeout=5)]
             except TimeoutError:
                 raise RuntimeError(f"{stream} holds {left} messages and gave only {len(out)}") from None
+            except ServiceUnavailableError:
+                # In a cluster: our server has not heard of the new consumer yet.
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(0.05)
         await sub.unsubscribe()
         return out
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from ..run import Row
 from . import (
     r01_server_killed,
+    r02_rolling_restart,
+    r03_leaders_killed,
+    r04_standing_still,
     r05_bad_network,
     r06_acks_dropped,
     r07_outage_beyond_the_window,
@@ -18,12 +21,16 @@ from . import (
     r15_worker_terminated,
     r21_no_stream,
     r22_durable,
+    r25_versions,
 )
 
 ROWS: dict[int, Row] = {
     module.ROW.number: module.ROW
     for module in (
         r01_server_killed,
+        r02_rolling_restart,
+        r03_leaders_killed,
+        r04_standing_still,
         r05_bad_network,
         r06_acks_dropped,
         r07_outage_beyond_the_window,
@@ -37,5 +44,6 @@ ROWS: dict[int, Row] = {
         r15_worker_terminated,
         r21_no_stream,
         r22_durable,
+        r25_versions,
     )
 }

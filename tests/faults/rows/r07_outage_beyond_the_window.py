@@ -46,7 +46,7 @@ async def scenario(rig: Rig) -> Evidence:
         await rig.last(1)
         async with rig.fault(rig.case):
             if rig.case == "server stopped":
-                server.stop()
+                await server.stop()
                 await rig.last(OUTAGE)
                 server.cont()
             else:
