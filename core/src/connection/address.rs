@@ -87,7 +87,14 @@ pub(super) async fn resolves(addr: &ServerAddr, timeout: Duration) -> Result<(),
     if addr.host().parse::<IpAddr>().is_ok() {
         return Ok(());
     }
-    match tokio::time::timeout(timeout, tokio::net::lookup_host((addr.host(), addr.port()))).await {
+    in_time(timeout, tokio::net::lookup_host((addr.host(), addr.port()))).await
+}
+
+async fn in_time<T>(
+    timeout: Duration,
+    found: impl Future<Output = std::io::Result<impl Iterator<Item = T>>>,
+) -> Result<(), String> {
+    match tokio::time::timeout(timeout, found).await {
         Ok(Ok(mut found)) => found.next().map(|_| ()).ok_or_else(|| "the host name has no address".into()),
         Ok(Err(e)) => Err(format!("the host name cannot be resolved: {e}")),
         Err(_) => Err("the host name was not resolved in time (connect_timeout)".into()),
@@ -125,6 +132,17 @@ mod tests {
             assert_eq!(e.kind(), ErrorKind::Config, "{bad}");
             assert!(!e.to_string().contains("hunter2"));
         }
+    }
+
+    #[tokio::test]
+    async fn a_name_server_that_is_slow_costs_no_more_than_the_timeout() {
+        let never = std::future::pending::<std::io::Result<std::vec::IntoIter<()>>>();
+        let e = in_time(Duration::from_millis(10), never).await.unwrap_err();
+        assert!(e.contains("in time (connect_timeout)"), "{e}");
+        let nothing = async { Ok(Vec::<()>::new().into_iter()) };
+        assert!(in_time(Duration::from_secs(9), nothing).await.unwrap_err().contains("no address"));
+        let addr = addresses(&config("localhost")).unwrap().remove(0).addr;
+        resolves(&addr, Duration::from_secs(9)).await.unwrap();
     }
 
     #[test]
