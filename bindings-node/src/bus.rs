@@ -71,6 +71,12 @@ impl Bus {
         let bus = self.inner.clone();
         convert::promise(env, async move { bus.force_reconnect().await })
     }
+    /// How the bus is, as JSON.
+    #[napi(catch_unwind, ts_return_type = "Promise<string>")]
+    pub fn health<'env>(&self, env: &'env Env, timeout: Time) -> Result<Object<'env>> {
+        let (bus, timeout) = (self.inner.clone(), convert::time(&timeout, "timeout")?);
+        convert::promise(env, async move { convert::json(&bus.health(timeout).await) })
+    }
     /// What was counted, as JSON.
     #[napi(catch_unwind)]
     pub fn metrics(&self) -> Result<String> {

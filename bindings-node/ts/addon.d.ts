@@ -39,6 +39,8 @@ export declare class Bus {
   events(): Events
   /** Drops the connection and makes a new one. */
   forceReconnect(): Promise<void>
+  /** How the bus is, as JSON. */
+  health(timeout: Time): Promise<string>
   /** What was counted, as JSON. */
   metrics(): string
   /** A producer for one topic. */

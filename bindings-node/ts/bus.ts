@@ -7,6 +7,7 @@ import { DeadLetters } from "./dead_letters";
 import { ConfigError, guard, guardAsync } from "./errors";
 import { type ConnectionEvent, ConnectionEvents } from "./events";
 import type { Handler, HandlerOptions } from "./handlers";
+import { type Health, health } from "./health";
 import { Message } from "./message";
 import type { Addon } from "./native";
 import { Producer, type ProducerOptions } from "./producer";
@@ -107,6 +108,17 @@ export class Bus {
    */
   async forceReconnect(): Promise<void> {
     await guardAsync(() => this.native.forceReconnect());
+  }
+  /**
+   * How the bus is, for readiness and liveness endpoints: the server is asked for a sign of life, and JetStream whether
+   * it is there. It never rejects for a bus in trouble, nor for a closed one: what is wrong is in `problems`, each with
+   * what to do.
+   * @param options.timeout The time it may take, in milliseconds or as text; default 1 s.
+   * @throws {@link ConfigError} when `timeout` is not a time.
+   */
+  async health(options?: { timeout?: Time }): Promise<Health> {
+    const timeout = time("timeout", options?.timeout) ?? 1000;
+    return health(JSON.parse(await guardAsync(() => this.native.health(timeout))));
   }
   /** What was counted since the bus was opened. */
   metrics(): Metrics {

@@ -40,6 +40,7 @@ export {
 } from "./errors";
 export { type ConnectionEvent, type ConnectionEventKind, ConnectionEvents } from "./events";
 export type { Handler, HandlerContext, HandlerOptions } from "./handlers";
+export type { ConsumerHealth, Health } from "./health";
 export { Message, PubAck } from "./message";
 export { Producer, type ProducerOptions, type SendManyOptions } from "./producer";
 export { type RequestHandler, Responder, type RespondOptions } from "./responder";

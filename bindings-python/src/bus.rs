@@ -84,6 +84,11 @@ impl Bus {
         let bus = self.inner.clone();
         self.bridges.current(py)?.call(py, async move { bus.force_reconnect().await }, |py, ()| Ok(py.None()))
     }
+    fn health<'py>(&self, py: Python<'py>, timeout: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let (bus, timeout) = (self.inner.clone(), convert::time(timeout, "timeout")?);
+        let work = async move { Ok(bus.health(timeout).await) };
+        self.bridges.current(py)?.call(py, work, |py, health| dict(py, &health).map(Bound::unbind))
+    }
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         dict(py, &self.inner.metrics())
     }

@@ -14,7 +14,7 @@ use crate::{
     metrics::{Metrics, MetricsSnapshot},
     pipeline::Pipeline,
     producer::Producer,
-    stream::{Stream, StreamInfo},
+    stream::{Stream, StreamInfo, without_jetstream},
 };
 use async_nats::Client;
 use parking_lot::Mutex;
@@ -22,7 +22,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     consumers: Mutex<Vec<Weak<crate::consumer::Inner>>>,
     /// What is allowed and still unwise.
     pub(crate) warnings: Vec<String>,
+    /// The connection on which the right to ask for the account was denied: not asked for again on it.
+    unasked: AtomicU64,
     /// Whether it was closed, once and for all.
     left: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
@@ -64,8 +66,23 @@ impl Shared {
         all.push(Arc::downgrade(c));
     }
 
-    fn all_consumers(&self) -> Vec<Arc<crate::consumer::Inner>> {
+    pub(crate) fn all_consumers(&self) -> Vec<Arc<crate::consumer::Inner>> {
         self.consumers.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Asks `JetStream` for the account; none when that right is denied.
+    pub(crate) async fn account(&self) -> Result<Option<serde_json::Value>> {
+        let epoch = self.link.epoch();
+        if self.unasked.load(Ordering::Relaxed) == epoch {
+            return Ok(None);
+        }
+        match self.api("INFO", &serde_json::Value::Null).await {
+            Err(e) if e.kind() == ErrorKind::Permission && e.topic_name() == Some("$JS.API.INFO") => {
+                self.unasked.store(epoch, Ordering::Relaxed);
+                Ok(None)
+            }
+            asked => asked.map(Some),
+        }
     }
 
     /// Ends when the server has processed everything sent before it.
@@ -80,8 +97,9 @@ impl Shared {
 }
 
 impl Hear for Shared {
-    fn denied(&self, what: &Denied, e: &Error) {
+    fn denied(&self, what: &Denied, e: &Error) -> bool {
         self.all_consumers().iter().filter(|c| c.concerns(what)).for_each(|c| c.fail(e.clone()));
+        false
     }
     fn gave_up(&self, e: &Error) {
         self.all_consumers().iter().for_each(|c| c.fail(e.clone().topic(c.topic())));
@@ -152,6 +170,7 @@ impl Bus {
                     metrics,
                     consumers: Mutex::default(),
                     warnings: c.warnings,
+                    unasked: AtomicU64::new(0),
                     left: AtomicBool::new(false),
                     tasks: Mutex::new(tasks),
                     local,
@@ -218,7 +237,11 @@ impl Bus {
         if !s.config.jetstream || (s.config.retry_on_initial_connect && !s.link.is_connected()) {
             return Ok(());
         }
-        s.api::<serde_json::Value>("INFO", &serde_json::Value::Null).await.map(drop)
+        match s.account().await {
+            // No other call needs this right: without it the server's greeting is to tell.
+            Ok(None) if !s.client.server_info().jetstream => Err(without_jetstream()),
+            asked => asked.map(drop),
+        }
     }
 
     /// The settings in force.

@@ -6,6 +6,7 @@
 //! - `consumer`: the pull loop, its buffer and lanes, settling, handlers' ends; `dead_letters`: listed, replayed, discarded
 //! - `stream`, `durable`: find and declare, never alter unasked; `request`: ask and answer
 //! - [`mailbox`]: how results reach a host language; `config`, `error`, `topic`, `message`: the nouns
+//! - `health`: whether a bus can do its work; `metrics`: what it counts
 //! - `local_server`: the embedded `nats-server` behind `local://`
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod health;
 mod local_server;
 pub mod mailbox;
 mod message;
@@ -42,6 +44,7 @@ pub use connection::{Event, EventKind, Events, State};
 pub use consumer::{Consumer, Handled, Settle};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::{Error, ErrorKind, Result};
+pub use health::{ConsumerHealth, Health, JetStreamHealth};
 pub use mailbox::{Completion, Listener, Mailbox};
 pub use message::{Delivery, ID_HEADER, KEY_HEADER, Meta, PubAck, SendOptions};
 pub use metrics::MetricsSnapshot;

@@ -114,6 +114,12 @@ fn api_error(e: &ApiError) -> Error {
     Error::new(kind, text).server(&*e.description)
 }
 
+/// The server has no `JetStream` at all.
+pub(crate) fn without_jetstream() -> Error {
+    let text = "JetStream is not enabled on this server: start it with -js, or set jetstream to false";
+    Error::new(ErrorKind::NotFound, text)
+}
+
 impl Shared {
     /// One `JetStream` API call; tries again while the cluster has no leader, until `api_timeout`.
     pub(crate) async fn api<T: DeserializeOwned>(&self, call: &str, body: &Value) -> Result<T> {
@@ -144,9 +150,8 @@ impl Shared {
                     }
                 }
                 Err(e) if e.kind() == ErrorKind::NoResponders => {
-                    let text = "JetStream is not enabled on this server: start it with -js, or set jetstream to false";
                     if !self.client.server_info().jetstream {
-                        return Err(Error::new(ErrorKind::NotFound, text));
+                        return Err(without_jetstream());
                     }
                     Error::new(ErrorKind::Connection, "JetStream has no leader now")
                 }

@@ -4,7 +4,8 @@
 mod support;
 
 use nats_eventbus::{
-    Bus, ConsumerConfig, Error, ErrorKind, EventKind, Listener, ProducerConfig, Result, SendOptions, State,
+    Bus, ConsumerConfig, Error, ErrorKind, EventKind, JetStreamHealth, Listener, ProducerConfig, Result,
+    SendOptions, State,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -151,14 +152,38 @@ async fn a_denied_inbox_fails_connecting_and_another_prefix_helps() {
 
 #[tokio::test]
 async fn nobody_needs_the_right_to_publish_to_inboxes() {
-    let server = server(r#"publish: {deny: ["_INBOX.>"]}"#);
+    let server = server(r#"publish: {deny: ["_INBOX.>", "t.secret"]}"#);
     let bus = bus(&server, false).await;
+    let events = bus.events();
     let c = bus.consumer("t", group("g")).await.unwrap();
     let p = bus.producer("t", ProducerConfig::default()).unwrap();
     p.send(b"x", SendOptions::default()).await.unwrap();
     within_a_second(p.flush()).await.unwrap();
     assert_eq!(&next(&c).await.body[..], b"x");
+    assert!(bus.health(Duration::from_secs(1)).await.rtt.is_some());
+    // Nor is anybody told that it is missing.
+    let secret = bus.producer("t.secret", ProducerConfig::default()).unwrap();
+    secret.send(b"x", SendOptions::default()).await.unwrap();
+    let event = within_a_second(events.next()).await.unwrap();
+    assert_eq!((event.kind, event.topic.as_deref()), (EventKind::PermissionDenied, Some("t.secret")));
     bus.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_needs_the_right_to_ask_for_the_account() {
+    let server = server(r#"publish: {deny: ["$JS.API.INFO"]}"#);
+    let bus = bus(&server, true).await;
+    let p = bus.producer("t", ProducerConfig::default()).unwrap();
+    p.send(b"x", SendOptions::default()).await.unwrap();
+    let events = bus.events();
+    let health = bus.health(Duration::from_secs(1)).await;
+    assert!(health.ok, "{health:?}");
+    assert_eq!(health.jetstream, JetStreamHealth::Unknown);
+    assert!(events.take().is_none(), "what is known to be denied is not asked for");
+    bus.close().await.unwrap();
+    let without = Server::start(&[], &config(r#"publish: {deny: ["$JS.API.INFO"]}"#));
+    let e = app(&without, true, json!({})).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::NotFound, "{e}");
 }
 
 #[tokio::test]

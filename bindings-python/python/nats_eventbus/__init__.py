@@ -15,6 +15,7 @@ from ._consumer import Consumer
 from ._dead_letters import DeadLetters
 from ._events import Event, Events
 from ._handling import Reject, RetryAfter
+from ._health import ConsumerHealth, Health
 from ._native import DeadLetter, Message, Producer, PubAck, __version__, topic
 from ._responder import Responder
 from ._settings import Backoff, EventBusWarning, Tls
@@ -56,6 +57,7 @@ __all__ = [
     "Connecting",
     "ConnectionError",
     "Consumer",
+    "ConsumerHealth",
     "DeadLetter",
     "DeadLetters",
     "DecodeError",
@@ -63,6 +65,7 @@ __all__ = [
     "EventBusError",
     "EventBusWarning",
     "Events",
+    "Health",
     "InternalError",
     "InvalidHeader",
     "InvalidTopic",

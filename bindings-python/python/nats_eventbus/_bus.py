@@ -16,6 +16,7 @@ from ._consumer import Consumer, Run
 from ._dead_letters import DeadLetters
 from ._events import Event, Events, listen
 from ._handling import Handler, OnError, in_handler
+from ._health import Health
 from ._html import table
 from ._opening import Closing, Opening
 from ._responder import Responder
@@ -90,6 +91,17 @@ class Bus(Closing):
             Timeout: there is none within ``api_timeout``; reconnecting goes on. ConnectionError: it was given up.
         """
         await self._native.force_reconnect()
+
+    async def health(self, *, timeout: Seconds = 1.0) -> Health:
+        """How the bus is, found out within ``timeout`` (seconds, default 1), for readiness and liveness endpoints.
+
+        The server is asked for a sign of life, and JetStream whether it is there. It never raises for a bus in
+        trouble, nor for a closed one: what is wrong is in ``problems``, each with what to do.
+
+        Raises:
+            ConfigError: ``timeout`` is not a time.
+        """
+        return Health._of(await self._native.health(timeout))
 
     def metrics(self) -> dict[str, int]:
         """What was counted since the bus was opened."""

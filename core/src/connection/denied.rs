@@ -54,7 +54,7 @@ fn quoted(text: &str) -> Option<(String, &str)> {
 }
 
 /// Whether a server's words are about who we are, not about what we did.
-pub(super) fn is_auth(text: &str) -> bool {
+pub(crate) fn is_auth(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     text.contains("authorization violation") || text.contains("authentication")
 }

@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 /// The state of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum State {
     /// No server was reached yet.
     Connecting,
@@ -47,8 +48,8 @@ impl State {
 
 /// A part that must act on what happens to the connection. Called on the client's own task: it must not block.
 pub(crate) trait Hear: Send + Sync {
-    /// The server denies a topic.
-    fn denied(&self, what: &Denied, e: &Error);
+    /// The server denies a topic. True when that was to be expected, and is nobody else's concern.
+    fn denied(&self, what: &Denied, e: &Error) -> bool;
     /// There will be no connection any more.
     fn gave_up(&self, e: &Error);
 }
@@ -65,6 +66,8 @@ pub(crate) struct Link {
     peer: Mutex<Option<String>>,
     /// What the server said on this connection that may be why it ends.
     last_words: Mutex<Option<String>>,
+    /// Why there is no connection now.
+    trouble: Mutex<Option<String>>,
     /// Why there will be no connection any more.
     failure: Mutex<Option<Error>>,
     /// Ends a wait between attempts.
@@ -90,6 +93,7 @@ impl Link {
             parts: Mutex::default(),
             peer: Mutex::default(),
             last_words: Mutex::default(),
+            trouble: Mutex::default(),
             failure: Mutex::default(),
             hurry: Notify::new(),
             since: Mutex::default(),
@@ -111,6 +115,10 @@ impl Link {
     /// Why there will be no connection any more, once reconnecting was given up.
     pub(crate) fn failure(&self) -> Option<Error> {
         self.failure.lock().clone()
+    }
+    /// Why there is no connection now, in words; none while there is one, or when its owner closed it.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.failure().map(|e| e.message().to_owned()).or_else(|| self.trouble.lock().clone())
     }
     /// The events from now on.
     pub(crate) fn events(&self) -> Events {
@@ -136,6 +144,7 @@ impl Link {
     }
     pub(crate) fn close(&self) {
         if self.set(State::Closed) {
+            *self.trouble.lock() = None;
             self.hurry.notify_one();
             self.hub.tell(&Event::new(EventKind::Closed).cause("closed by its owner"));
         }
@@ -176,6 +185,9 @@ impl Link {
     pub(super) fn failed(&self, server: &str, cause: &str) {
         let kind = if is_auth(cause) { EventKind::AuthFailed } else { EventKind::Connecting };
         tracing::debug!(server, cause, "a connection attempt failed");
+        if self.state() != State::Closed {
+            *self.trouble.lock() = Some(format!("{server}: {cause}"));
+        }
         self.hub.tell_now_and_then(&Event::new(kind).server(Some(server.to_owned())).cause(cause));
     }
     /// Messages of a topic were dropped because they were not taken fast enough.
@@ -184,7 +196,7 @@ impl Link {
         let e = Event::new(EventKind::SlowConsumer).cause(text).server(self.peer());
         self.hub.tell_now_and_then(&if topic.is_empty() { e } else { e.topic(topic) });
     }
-    pub(super) fn peer(&self) -> Option<String> {
+    pub(crate) fn peer(&self) -> Option<String> {
         self.peer.lock().clone()
     }
     /// Why this connection ends, should it end now.
@@ -202,6 +214,7 @@ impl Link {
                 self.epoch.send_modify(|_| {});
                 if open {
                     tracing::warn!(cause, "disconnected; reconnecting");
+                    *self.trouble.lock() = Some(cause.clone());
                     self.hub.tell(&Event::new(EventKind::Disconnected).server(self.peer()).cause(cause));
                 }
             }
@@ -222,6 +235,7 @@ impl Link {
 
     fn on_connected(&self) {
         *self.last_words.lock() = None;
+        *self.trouble.lock() = None;
         *self.since.lock() = Some(Instant::now());
         let (mut open, mut again) = (true, false);
         // In one step: nothing is sent on this connection under the number of the last one.
@@ -247,7 +261,10 @@ impl Link {
         };
         if let Some(denied) = Denied::parse(&text) {
             let e = denied.error();
-            self.parts().iter().for_each(|part| part.denied(&denied, &e));
+            let expected = self.parts().iter().fold(false, |yes, part| part.denied(&denied, &e) || yes);
+            if expected {
+                return;
+            }
             tracing::debug!(error = %e, "the server denies a topic");
             let event = Event::new(EventKind::PermissionDenied).topic(&denied.topic).cause(text);
             return self.hub.tell_now_and_then(&event.server(self.peer()));

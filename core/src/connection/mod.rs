@@ -12,7 +12,7 @@ mod options;
 mod sign_in;
 mod tls;
 
-pub(crate) use denied::Denied;
+pub(crate) use denied::{Denied, is_auth};
 pub use events::{Event, EventKind, Events};
 pub use link::State;
 pub(crate) use link::{Hear, Link};

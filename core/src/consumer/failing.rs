@@ -1,7 +1,8 @@
 //! What keeps a consumer from going on although nobody closed it: rights denied, reconnecting given up.
 
 use super::{Inner, buffer::Ended};
-use crate::{connection::Denied, error::Error};
+use crate::{connection::Denied, error::Error, health::ConsumerHealth};
+use std::sync::atomic::Ordering;
 
 impl Inner {
     pub(crate) fn topic(&self) -> &str {
@@ -29,6 +30,26 @@ impl Inner {
         let e = if let Some(stream) = &self.stream { e.stream(&**stream) } else { e };
         self.failure.lock().get_or_insert(e);
         self.stop.send_replace(true);
+    }
+
+    /// How it is; none once its owner has closed it.
+    pub(crate) fn health(&self) -> Option<ConsumerHealth> {
+        if self.left.load(Ordering::Acquire) {
+            return None;
+        }
+        let ended = self.buffer.lock().ended.clone();
+        let e = self.failure.lock().clone().or(match ended {
+            Some(Ended::Failed(e)) => Some(e),
+            Some(Ended::Closed) => return None,
+            None => None,
+        });
+        Some(ConsumerHealth {
+            topic: self.topic.to_string(),
+            group: self.config.group.clone(),
+            stream: self.stream.as_deref().map(str::to_owned),
+            error: e.as_ref().map(ToString::to_string),
+            code: e.map(|e| e.code()),
+        })
     }
 
     /// How it ends when it has been told to stop.

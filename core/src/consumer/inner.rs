@@ -30,6 +30,8 @@ pub(crate) struct Inner {
     pub(super) room: Notify,
     pub(super) stop: watch::Sender<bool>,
     stopped: AtomicBool,
+    /// Whether its owner is done with it.
+    pub(super) left: AtomicBool,
     /// Whether no handle is left: nobody will settle anything any more.
     abandoned: AtomicBool,
     /// Runs of handlers that have not ended.
@@ -84,6 +86,7 @@ impl Inner {
             room: Notify::new(),
             stop: watch::Sender::new(false),
             stopped: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             runs: watch::Sender::new(0),
             failure: Mutex::default(),
@@ -96,6 +99,7 @@ impl Inner {
 
     /// From now on nothing more is handed out, and the loops leave.
     pub(crate) fn stop(&self) {
+        self.left.store(true, Ordering::Release);
         // In core mode nobody else can have what is buffered.
         if self.stream.is_some() {
             self.buffer.lock().leave();

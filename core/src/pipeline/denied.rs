@@ -56,15 +56,17 @@ impl Pipeline {
 }
 
 impl Hear for Pipeline {
-    fn denied(&self, what: &Denied, e: &Error) {
+    fn denied(&self, what: &Denied, e: &Error) -> bool {
         let (mut post, now) = (Post::default(), Instant::now());
-        self.change(|s| match (what.publish, self.answers_to(&what.topic)) {
+        let echo = self.answers_to(&what.topic).filter(|_| what.publish);
+        self.change(|s| match (what.publish, echo) {
             // A question to ourselves was seen by the server: that is all it was to show.
             (true, Some(id)) => s.settle(id, Body::Done(Ok(())), &mut post),
             (true, None) => s.denied(&what.topic, e, now, &mut post),
             (false, _) if what.topic.strip_prefix(&*self.inbox) == Some(".*") => s.deafened(e, &mut post),
             (false, _) => {}
         });
+        echo.is_some()
     }
 
     fn gave_up(&self, e: &Error) {

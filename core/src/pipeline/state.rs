@@ -121,6 +121,12 @@ impl State {
         }
     }
 
+    /// The sends that have no outcome yet.
+    pub(crate) fn unsettled(&self) -> u64 {
+        let sends = |s: &&Slot| matches!(s.kind, Kind::Publish { .. } | Kind::Core { .. });
+        self.slots.values().filter(sends).count() as u64
+    }
+
     /// Adds a slot that waits to be queued.
     pub(crate) fn put(&mut self, kind: Kind, wire: Wire, deadline: Instant, done: Completion) -> SlotId {
         self.look_at(deadline);
