@@ -1,4 +1,4 @@
-"""docs/guarantees.md names a test beside each line of the contract: here, that each of them exists."""
+"""docs/guarantees.md names a test beside each line of the contract, other pages beside each claim: they exist."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "guarantees.md"
+OPERATORS = [ROOT / "docs" / name for name in ("security.md", "connection.md")]
+"""Pages whose tables have a column "shown by", and names of tests in their text."""
 SECTIONS = [
     "Publishing",
     "Consuming",
@@ -155,6 +159,61 @@ def complaints(page: str, tests: Known) -> list[str]:
 def test_every_guarantee_has_its_tests() -> None:
     """docs/guarantees.md: each test it names exists and runs, in every language, and no cell is empty."""
     assert complaints(PAGE.read_text(), known()) == []
+
+
+NAME = re.compile(r"[a-z_]\w*(::\w+)+|[a-z_]+: \S.*")
+
+
+def unshown(page: str, tests: Known) -> list[str]:
+    """What is wrong with a page for operators: a claim of its tables without a test, a test that does not exist."""
+    out: list[str] = []
+    heads: dict[str, list[str]] = {}
+    names = frozenset(tests.rust | tests.python | tests.node)
+    text = re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL)
+    # A name is a Node test's when it begins as one: other things have colons, too.
+    files = {name.split(":")[0] for name in tests.node}
+    for name in re.findall(r"`([^`]+)`", text):
+        if NAME.fullmatch(name) and ("::" in name or name.split(":")[0] in files):
+            out += wrong(f"`{name}`", "Node", names, set())
+    for section, cells in tables(text):
+        if set("".join(cells)) <= set(":-"):
+            continue
+        if cells[-1] == "shown by" or section not in heads or len(cells) != len(heads[section]):
+            heads[section] = cells
+        elif heads[section][-1] == "shown by":
+            rows = [int(n) for n in re.findall(r"\brow (\d+)", cells[-1])]
+            if not rows and not any(NAME.fullmatch(n) for n in re.findall(r"`([^`]+)`", cells[-1])):
+                out.append(f"{section}: {cells[0]}: shown by nothing")
+            out += [f"{section}: {cells[0]}: no row {n}" for n in rows if tests.rows and n not in tests.rows]
+    if "shown by" not in {head[-1] for head in heads.values()}:
+        out.append('no table with a column "shown by"')
+    return out
+
+
+@pytest.mark.parametrize("page", OPERATORS, ids=lambda page: page.name)
+def test_every_claim_for_operators_is_shown(page: Path) -> None:
+    """docs/security.md and docs/connection.md: each row of a table "shown by" has tests, and each test named exists."""
+    assert unshown(page.read_text(), known()) == []
+
+
+def test_a_wrong_page_for_operators_is_found_wrong() -> None:
+    """The check of the checker."""
+    tests = Known(frozenset({"a::b"}), frozenset({"test_a::test_b"}), frozenset({"a: b and c", "a: d"}), frozenset({1}))
+    row = "| c | | `a::b` `test_a::test_b` `a: b…` row 1 |"
+    good = f"| claim | x | shown by |\n|---|---|---|\n{row}\n\nSee `a::b`, `x: y`.\n"
+    assert unshown(good, tests) == []
+    for change, told in (
+        (("`a::b` `", "`a::c` `"), "there is no test 'a::c'"),
+        (("`a: b…`", "`a: e…`"), "there is no test 'a: e…'"),
+        (("`a: b…`", "`a: …`"), "'a: …' could be any of"),
+        (("See `a::b`", "See `a::z`"), "there is no test 'a::z'"),
+        (("row 1", "row 2"), ": c: no row 2"),
+        (("`a::b` `test_a::test_b` `a: b…` row 1", ""), ": c: shown by nothing"),
+        (("shown by", "seen"), "no table"),
+    ):
+        found = unshown(good.replace(*change), tests)
+        assert len(found) == 1, found
+        assert told in found[0]
 
 
 def test_order_by_key_is_documented_as_it_is() -> None:

@@ -164,6 +164,37 @@ async def test_a_dead_peer_is_noticed_and_left() -> None:
             await kind(events, "reconnected")
 
 
+async def test_core_subscriptions_are_made_again() -> None:
+    """After an outage: core consumers and responders are subscribed anew, without being asked to."""
+    with Server() as server:
+        async with eb.connect(server.url, reconnect=QUICK) as bus, bus.consumer("t", group="g") as c:
+            await bus.respond("ask", lambda m: m.body)
+            server.kill()
+            await until(lambda: bus.state == "disconnected")
+            server.start()
+            await until(lambda: bus.state == "connected")
+            assert (await bus.request("ask", b"x", timeout=10)).body == b"x"
+            await bus.producer("t").send(b"y")
+            assert [m.body for m in await c.fetch(1, timeout=10)] == [b"y"]
+
+
+async def test_what_is_asked_in_an_outage() -> None:
+    """During an outage: a request waits for its timeout, or is sent after it; a consumer cannot be opened."""
+    with Server("-js") as server:
+        async with eb.connect(server.url, jetstream=True, reconnect=QUICK, api_timeout=0.3) as bus:
+            await bus.respond("ask", lambda m: m.body)
+            server.kill()
+            await until(lambda: bus.state == "disconnected")
+            with pytest.raises(eb.Timeout):
+                await bus.request("ask", b"x", timeout=0.2)
+            with pytest.raises(eb.EventBusError) as caught:
+                await bus.consumer("t", group="g")
+            assert caught.value.retryable
+            asked = asyncio.ensure_future(bus.request("ask", b"x", timeout=20))
+            server.start()
+            assert (await asked).body == b"x"
+
+
 async def test_settings_are_checked() -> None:
     """Every setting is declared once, with its errors."""
     with pytest.raises(eb.ConfigError, match="attempts"):

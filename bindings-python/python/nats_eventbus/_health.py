@@ -57,4 +57,5 @@ class Health:
 
     @classmethod
     def _of(cls, found: dict[str, Any]) -> Health:
-        return cls(**{**found, "consumers": [ConsumerHealth(**c) for c in found["consumers"]]})
+        consumers = [ConsumerHealth(**c) for c in found.pop("consumers")]
+        return cls(consumers=consumers, **found)
