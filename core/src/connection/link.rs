@@ -261,8 +261,9 @@ impl Link {
         };
         if let Some(denied) = Denied::parse(&text) {
             let e = denied.error();
-            let expected = self.parts().iter().fold(false, |yes, part| part.denied(&denied, &e) || yes);
-            if expected {
+            // Each is told, also when another has expected it.
+            let expected = self.parts().iter().filter(|part| part.denied(&denied, &e)).count();
+            if expected > 0 {
                 return;
             }
             tracing::debug!(error = %e, "the server denies a topic");
