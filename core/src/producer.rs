@@ -164,16 +164,14 @@ impl Producer {
         done: Completion,
     ) -> Result<()> {
         if options.id.is_some() {
-            return Err(Error::new(
-                ErrorKind::InvalidHeader,
-                "one id cannot serve many messages: leave it out",
-            ));
+            let text = "one id cannot serve many messages: leave it out";
+            return Err(Error::new(ErrorKind::InvalidHeader, text).topic(&*self.topic));
         }
         if options.expected_last_sequence.or(options.expected_last_subject_sequence).is_some() {
             let text = "one expected sequence cannot hold for many messages: send them one by one";
-            return Err(Error::new(ErrorKind::InvalidHeader, text));
+            return Err(Error::new(ErrorKind::InvalidHeader, text).topic(&*self.topic));
         }
-        let (headers, bodies): (_, Vec<&[u8]>) = (checked_headers(options)?, bodies.collect());
+        let (headers, bodies): (_, Vec<&[u8]>) = (self.headers(options)?, bodies.collect());
         let plain = !self.jetstream && headers.is_none();
         let sent = if plain { self.shared.pipeline.submit_plain(self.id, &bodies, self.limit()) } else { 0 };
         if sent == bodies.len() {
@@ -277,6 +275,10 @@ impl Producer {
         }
     }
 
+    fn headers(&self, options: &SendOptions) -> Result<Option<Headers>> {
+        checked_headers(options).map_err(|e| e.topic(&*self.topic))
+    }
+
     fn check_size(&self, body: usize, headers: Option<&Headers>, has_id: bool) -> Result<()> {
         let generated = (self.jetstream && self.dedupe && !has_id).then_some(LONGEST_ID);
         let (size, limit) = (body + headers_len(headers, generated), self.limit());
@@ -290,7 +292,7 @@ impl Producer {
     }
 
     fn submit(&self, body: &[u8], options: SendOptions, done: Completion) -> Result<Submitted> {
-        let headers = checked_headers(&options)?;
+        let headers = self.headers(&options)?;
         self.check_size(body.len(), headers.as_ref(), options.id.is_some())?;
         let submission = Submission {
             body,

@@ -30,7 +30,7 @@ impl Shared {
         if timeout.is_zero() {
             return Err(Error::config("timeout is 0: give a time above 0").topic(topic));
         }
-        let headers = checked_headers(options)?;
+        let headers = checked_headers(options).map_err(|e| e.topic(topic))?;
         let (size, limit) =
             (body.len() + crate::message::headers_len(headers.as_ref(), None), self.client.max_payload());
         if size > limit && limit > 0 {

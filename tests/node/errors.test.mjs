@@ -58,6 +58,7 @@ const FAILURES = {
     "topic stream server",
     (topic) => bus.producer(topic).send("x", { expectedLastSequence: 7 }),
   ],
+  "bad header": ["InvalidHeader", "topic", (topic) => bus.producer(topic).send("x", { headers: { "a:b": "c" } })],
   unknown: [
     "PublishUnknown",
     "topic stream",

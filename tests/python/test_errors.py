@@ -41,6 +41,10 @@ async def wrong_sequence(bus: eb.Bus, _: Server, topic: str) -> None:
     await bus.producer(topic).send(b"x", expected_last_sequence=7)
 
 
+async def bad_header(bus: eb.Bus, _: Server, topic: str) -> None:
+    await bus.producer(topic).send(b"x", headers={"a:b": "c"})
+
+
 async def unknown(bus: eb.Bus, server: Server, topic: str) -> None:
     await silence(server, topic)
     await bus.producer(topic, delivery_timeout=0.2).send(b"x")
@@ -119,6 +123,7 @@ KINDS: list[tuple[Failing, type[eb.EventBusError], set[str]]] = [
     (sealed, eb.TooLarge, {TOPIC, STREAM, SERVER}),
     (refused, eb.PublishRejected, {TOPIC, STREAM, SERVER}),
     (wrong_sequence, eb.WrongSequence, {TOPIC, STREAM, SERVER}),
+    (bad_header, eb.InvalidHeader, {TOPIC}),
     (unknown, eb.PublishUnknown, {TOPIC, STREAM}),
     (other_settings, eb.ConflictError, {TOPIC, STREAM, GROUP}),
     (gone, eb.NotFoundError, {TOPIC, STREAM, GROUP, SERVER}),
