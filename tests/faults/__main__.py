@@ -65,7 +65,11 @@ def main() -> int:
         write(ordered, given.report, (time.monotonic() - start) / 60)
         _say(f"written to {given.report / 'report.md'}")
     broken = [r.name for r in ordered if r.violations]
-    _say(f"{len(ordered) - len(broken)} held, {len(broken)} broke{': ' if broken else ''}{'; '.join(broken)}")
+    skipped = [r.name for r in ordered if r.skipped]
+    if skipped:
+        _say(f"{len(skipped)} could not be made to happen here: {'; '.join(skipped)}")
+    held = len(ordered) - len(broken) - len(skipped)
+    _say(f"{held} held, {len(broken)} broke{': ' if broken else ''}{'; '.join(broken)}")
     return 1 if broken else 0
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from .audit import acked, first_after, producers, workers
 from .evidence import Evidence, Fault, Violation
-from .ledger import Handling
+from .ledger import Handling, Ledger
 
 
 def handlings(e: Evidence) -> dict[str, list[Handling]]:
@@ -109,3 +109,88 @@ def each_resumed(e: Evidence, within: float = 10.0) -> Iterator[Violation]:
             if first is None or first > fault.heal + within:
                 when = "none was" if first is None else f"the first was after {first - fault.heal:.2f} s"
                 yield Violation("R", f"nothing {p.who} sent after the end of {fault.name!r} was acked in time: {when}")
+
+
+def told(
+    ledger: Ledger, kind: str, since: float, within: float, *, server: str | None = None, cause: str = ""
+) -> Iterator[Violation]:
+    """An event of the connection that says why (a pattern) came in time, and names the server concerned."""
+    events = [x for x in ledger.events if x.t >= since and x.kind == kind]
+    first = next((x for x in events if re.search(cause, x.cause, re.IGNORECASE)), None)
+    if first is None:
+        others = [f"{x.kind}: {x.cause}" for x in ledger.events if x.t >= since]
+        yield Violation("T", f"{ledger.who} was never told {kind!r} because of {cause!r}, only {others[:5]}")
+        return
+    if first.t - since > within:
+        yield Violation("T", f"{ledger.who} was told {kind!r} after {first.t - since:.2f} s, expected {within:.0f} s")
+    if server and first.server != server:
+        yield Violation("T", f"{kind!r} told to {ledger.who} names the server {first.server!r}, expected {server!r}")
+
+
+def turned_away(ledger: Ledger, code: str, within: float, *, words: Sequence[str]) -> Iterator[Violation]:
+    """`connect` failed, in time, with this code; its text holds these words."""
+    if len(ledger.errors) != 1:
+        yield Violation("T", f"{ledger.who} was told {len(ledger.errors)} errors when it connected, expected one")
+    for e in ledger.errors[:1]:
+        took = e.t - ledger.began
+        if e.code != code:
+            yield Violation("T", f"{ledger.who} was told {e.code} when it connected, expected {code}: {e.text}")
+        if took > within:
+            yield Violation("T", f"{ledger.who} was told {e.code} after {took:.2f} s, expected {within:.0f} s")
+        for word in words:
+            if word not in e.text:
+                yield Violation("T", f"{e.code} told to {ledger.who} does not name {word!r}: {e.text}")
+
+
+def no_secret(e: Evidence, secrets: Mapping[str, str]) -> Iterator[Violation]:
+    """No secret in any error, event or line on stderr; what leaked is told by its name."""
+    told: list[tuple[str, str]] = [(x.who, x.stderr) for x in e.exits]
+    for ledger in e.ledgers:
+        errors = [*ledger.errors, *(x.error for x in ledger.ended if x.error)]
+        told += [(ledger.who, x.text) for x in errors] + [(ledger.who, x.cause) for x in ledger.events]
+    for name, secret in secrets.items():
+        found = [who for who, text in told if secret in text]
+        if found:
+            yield Violation("T", f"{name} was told {len(found)} times, to {found[0]} first")
+
+
+def in_clear(wire: bytes, words: Mapping[str, bytes]) -> Iterator[Violation]:
+    """Nothing of these was seen on the wire; what was is told by its name."""
+    for name, word in words.items():
+        if (at := wire.find(word)) >= 0:
+            yield Violation("T", f"{name} was sent in clear, first at byte {at} of {len(wire)}")
+
+
+def refused(
+    ledger: Ledger, id_: str, code: str, within: float, *, topic: str | None, words: str = ""
+) -> Iterator[Violation]:
+    """A send was rejected in time, with this code; the error names the topic, and its text holds these words."""
+    end = next((x for x in ledger.ended if x.id == id_), None)
+    sent = next((x for x in ledger.sent if x.id == id_), None)
+    if end is None or sent is None:
+        yield Violation("T", f"{id_} has no outcome, expected {code}")
+    elif end.error is None or end.error.code != code:
+        got = f"{end.error.code}: {end.error.text}" if end.error else end.how
+        yield Violation("T", f"{id_} ended with {got}, expected {code}")
+    else:
+        if end.t - sent.t > within:
+            yield Violation("T", f"{id_} was told {code} after {end.t - sent.t:.2f} s, expected {within:.0f} s")
+        if end.error.topic != topic:
+            yield Violation("T", f"{code} of {id_} names the topic {end.error.topic!r}, expected {topic!r}")
+        if words not in end.error.text:
+            yield Violation("T", f"{code} of {id_} does not say {words!r}: {end.error.text}")
+
+
+def unsent(ledger: Ledger, wire: Collection[str]) -> Iterator[Violation]:
+    """What was rejected or refused was never written to a connection, by the ids that came by."""
+    for end in ledger.ended:
+        if end.how in ("rejected", "refused") and end.id in wire:
+            yield Violation("T", f"{end.id} was {end.how} ({end.error and end.error.code}) and was sent all the same")
+
+
+def unbroken(ledger: Ledger) -> Iterator[Violation]:
+    """The connection lived, all the time."""
+    if lost := [x for x in ledger.events if x.kind == "disconnected"]:
+        yield Violation("T", f"{ledger.who} lost its connection {len(lost)} times, first because of {lost[0].cause!r}")
+    elif again := ledger.metrics[-1].counts["reconnects"] if ledger.metrics else 0:
+        yield Violation("T", f"{ledger.who} counts {again} reconnects, and was told of none")

@@ -4,7 +4,7 @@ Times are CLOCK_MONOTONIC everywhere (`time.monotonic`, `process.hrtime`), and s
 
 Producers write `sent` before a send, and its outcome: `acked`, `rejected`, `unknown` or `refused` (never accepted).
 Workers write `start` and `end` of each handling. Both write `metrics` now and then, `error` for what they were told
-besides, and `left` as the last line of a clean end.
+besides, `event` for what happened to the connection, and `left` as the last line of a clean end.
 """
 
 from __future__ import annotations
@@ -63,6 +63,17 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class Happened:
+    """An event of the connection, as the application saw it."""
+
+    t: float
+    kind: str
+    cause: str = ""
+    server: str | None = None
+    topic: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sent:
     """A send, written down before it was made."""
 
@@ -98,6 +109,7 @@ class Handling:
     """The producer that sent it."""
     attempt: int
     seq: int
+    """0 for a message that was never stored."""
     start: float
     end: float | None = None
     how: str | None = None
@@ -130,11 +142,14 @@ class Ledger:
     who: str
     role: str = ""
     pid: int = 0
+    began: float = 0.0
+    """When it was about to connect."""
     sent: list[Sent] = field(default_factory=list[Sent])
     ended: list[Ended] = field(default_factory=list[Ended])
     handlings: list[Handling] = field(default_factory=list[Handling])
     metrics: list[Metrics] = field(default_factory=list[Metrics])
     errors: list[Told] = field(default_factory=list[Told])
+    events: list[Happened] = field(default_factory=list[Happened])
     marks: list[str] = field(default_factory=list[str])
     """Other events, by name: `ready`, `settled`, `rested`, `left`."""
     _running: dict[int, Handling] = field(default_factory=dict[int, Handling])
@@ -143,7 +158,7 @@ class Ledger:
         """Takes one line in."""
         match r["e"]:
             case "hello":
-                self.role, self.pid = r["role"], r["pid"]
+                self.role, self.pid, self.began = r["role"], r["pid"], r["t"]
             case "sent":
                 self.sent.append(Sent(r["t"], r["id"], r.get("key"), r["n"], r["t"] + r["within"]))
             case "acked":
@@ -151,7 +166,7 @@ class Ledger:
             case ("rejected" | "unknown" | "refused") as how:
                 self.ended.append(Ended(r["t"], r["id"], how, error=_told(r)))
             case "start":
-                h = Handling(r["id"], r.get("key"), r["n"], r["from"], r["attempt"], r["seq"], r["t"])
+                h = Handling(r["id"], r.get("key"), r["n"], r["from"], r["attempt"], r.get("seq") or 0, r["t"])
                 self.handlings.append(h)
                 self._running[r["call"]] = h
             case "end":
@@ -161,6 +176,9 @@ class Ledger:
                 self.metrics.append(Metrics(r["t"], r["counts"]))
             case "error":
                 self.errors.append(_told(r))
+            case "event":
+                happened = Happened(r["t"], r["kind"], r.get("cause") or "", r.get("server"), r.get("topic"))
+                self.events.append(happened)
             case other:
                 self.marks.append(other)
 

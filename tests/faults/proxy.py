@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
 
-from .frames import Frame, Frames
+from .frames import Chunks, Frame, Frames
 
 Way = Literal["up", "down"]
 _BUFFER = 1 << 16
@@ -41,12 +41,16 @@ STALL = Rule(stall=True)
 
 
 class Proxy:
-    """Listens on `port` and dials `upstream`, both on loopback."""
+    """Listens on `port` and dials `upstream`, both on loopback; another upstream holds for new connections."""
 
-    def __init__(self, port: int, upstream: int, random: Random, *, buffer: int = _BUFFER) -> None:
-        self.port, self._upstream = port, upstream
+    def __init__(
+        self, port: int, upstream: int, random: Random, *, buffer: int = _BUFFER, opaque: bool = False
+    ) -> None:
+        self.port, self.upstream = port, upstream
         self.buffer = buffer
         """Bytes held for each way; beyond, the sender feels the pressure."""
+        self.opaque = opaque
+        """Whether what passes is not to be understood: no rule or blow that asks for payloads has an effect then."""
         self.random = random
         self.rules: dict[Way, Rule] = {"up": PASS, "down": PASS}
         self.watchers: list[Callable[[Way, Frame], None]] = []
@@ -112,7 +116,7 @@ class Proxy:
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = _Connection(self, client, server)
         try:
-            await asyncio.get_running_loop().sock_connect(server, ("127.0.0.1", self._upstream))
+            await asyncio.get_running_loop().sock_connect(server, ("127.0.0.1", self.upstream))
         except OSError:
             # As if the server itself refused.
             connection.close()
@@ -208,7 +212,7 @@ class _Half:
             await asyncio.gather(reader, return_exceptions=True)
 
     async def _read(self) -> None:
-        loop, frames = asyncio.get_running_loop(), Frames()
+        loop, frames = asyncio.get_running_loop(), Chunks() if self._proxy.opaque else Frames()
         try:
             while data := await loop.sock_recv(self._source, _BUFFER):
                 for frame in frames.feed(data):

@@ -22,11 +22,13 @@ def _version() -> str:
 def _lines(results: Sequence[Result], minutes: float) -> Iterator[str]:
     form = "long" if results[0].long else "short"
     broken = [r for r in results if r.violations]
+    skipped = sum(bool(r.skipped) for r in results)
     yield "# Faults\n"
     yield (
         f"The {form} form, {len(results)} runs in {minutes:.0f} min, seed {results[0].seed}, nats-server {_version()}, "
         f"Python {platform.python_version()}, {os.cpu_count()} cores. "
-        f"{len(results) - len(broken)} held, {len(broken)} broke.\n"
+        f"{len(results) - len(broken) - skipped} held, {len(broken)} broke"
+        f"{f', {skipped} could not be made to happen here' if skipped else ''}.\n"
     )
     again = (
         f"python -m tests.faults{' --long' if results[0].long else ''} --seed {results[0].seed} --report docs/faults"
@@ -40,6 +42,8 @@ def _lines(results: Sequence[Result], minutes: float) -> Iterator[str]:
         verdict = (
             "held" if not r.violations else f"**broken: {', '.join(sorted({v.invariant for v in r.violations}))}**"
         )
+        if r.skipped:
+            verdict = f"skipped: {r.skipped}"
         row = r.row
         held = " ".join(row.holds)
         yield f"| {row.number} | {row.title} | {r.case} | {r.language} | {held} | {verdict} | {r.took:.0f} |"

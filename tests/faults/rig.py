@@ -24,6 +24,10 @@ from .witness import Witness
 GROUP = "workers"
 
 
+class Skipped(Exception):
+    """This machine cannot make the fault happen, and why."""
+
+
 class Rig:
     """Made for one run, closed after it: every process it started is gone then."""
 
@@ -41,6 +45,8 @@ class Rig:
         """What was measured, for the report."""
         self.violations: list[Violation] = []
         """Of what the row asks beyond the invariants."""
+        self.access: dict[str, Any] = {}
+        """How the other client signs in, where a server asks."""
         self.began = time.monotonic()
         self._usages: list[Usage] = []
         self._servers: list[Server | Cluster] = []
@@ -77,10 +83,14 @@ class Rig:
         self, url: str, *, ack_wait: float = 2.0, max_ack_pending: int = 1000, durable: bool = True, **stream: Any
     ) -> None:
         """The stream and the group's durable, made by another client, with a short ack wait."""
-        async with await Witness.of(url) as w:
+        async with await self.witness(url) as w:
             await w.make_stream(self.stream, self.topic, **stream)
             if durable:
                 await w.make_durable(self.stream, GROUP, self.topic, ack_wait=ack_wait, max_ack_pending=max_ack_pending)
+
+    async def witness(self, url: str) -> Witness:
+        """Another client, signed in."""
+        return await Witness.of(url, **self.access)
 
     # The product's processes.
 
@@ -224,7 +234,7 @@ class Rig:
         stored: list[Stored] = []
         letters: list[Stored] = []
         if url:
-            async with await Witness.of(url) as w:
+            async with await self.witness(url) as w:
                 stored, letters = await w.messages(self.stream), await w.messages(f"{self.stream}_DLQ")
         exits = [c.exit for c in self.children if c.exit]
         return Evidence([c.ledger for c in self.children], stored, letters, self.faults, self._usages, exits)

@@ -13,7 +13,7 @@ from pathlib import Path
 from .audit import audit, producers, workers
 from .children import Language
 from .evidence import Evidence, Fault, Rules, Violation
-from .rig import Rig
+from .rig import Rig, Skipped
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ class Result:
     violations: list[Violation]
     timeline: Timeline
     facts: dict[str, str]
+    skipped: str = ""
+    """Why it could not be made to happen here; nothing was proved."""
 
     @property
     def name(self) -> str:
@@ -76,6 +78,8 @@ class Result:
         again = f"python -m tests.faults --row {self.row.number} --lang {self.language} --seed {self.seed}"
         again += f" --case {shlex.quote(self.case)}" * bool(self.case) + " --long" * self.long
         facts = ", ".join(f"{k} {v}" for k, v in self.facts.items())
+        if self.skipped:
+            return f"{self.name}: SKIPPED, {self.skipped}"
         lines = [f"{self.name}: {'held' if not self.violations else 'BROKEN'} in {self.took:.1f} s ({facts})"]
         for letter in dict.fromkeys(v.invariant for v in self.violations):
             alike = [v for v in self.violations if v.invariant == letter]
@@ -95,13 +99,15 @@ async def run(
 ) -> Result:
     """Makes a row happen once. Whatever goes wrong in making it is a violation, too: it proved nothing."""
     rig = Rig(seed=seed, long=long, language=language, case=case)
-    evidence, violations = Evidence(), list[Violation]()
+    evidence, violations, skipped = Evidence(), list[Violation](), ""
     try:
         try:
             evidence = await row.scenario(rig)
             # In a thread: the proxies of other runs, on the same loop, must not feel it.
             violations += await asyncio.to_thread(audit, evidence, row.holds, row.rules)
             violations += rig.violations
+        except Skipped as e:
+            skipped = str(e)
         except Exception as e:
             # Half the evidence would only accuse the innocent.
             evidence = await rig.evidence()
@@ -115,7 +121,7 @@ async def run(
     took = time.monotonic() - rig.began
     facts = {**await asyncio.to_thread(_counts, evidence), **rig.facts}
     timeline = await asyncio.to_thread(_timeline, evidence, rig.began)
-    return Result(row, case, language, seed, long, took, violations, timeline, facts)
+    return Result(row, case, language, seed, long, took, violations, timeline, facts, skipped)
 
 
 def _counts(e: Evidence) -> dict[str, str]:

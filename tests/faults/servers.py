@@ -46,9 +46,10 @@ class Server:
         self.name, self.port = name, port()
         self._folder = folder / name
         self._folder.mkdir(parents=True)
-        file = self._folder / "server.conf"
-        file.write_text(config)
-        self._command = [executable or binary(), "-a", "127.0.0.1", "-p", str(self.port), "-n", name, "-c", str(file)]
+        self._file = self._folder / "server.conf"
+        self.configure(config)
+        address = ["-a", "127.0.0.1", "-p", str(self.port)]
+        self._command = [executable or binary(), *address, "-c", str(self._file)]
         if jetstream:
             self._command += ["-js", "-sd", str(self._folder)]
         self._monitor = port() if monitored else None
@@ -65,6 +66,22 @@ class Server:
     def running(self) -> bool:
         """Whether its process is there."""
         return self._process is not None and self._process.poll() is None
+
+    def configure(self, config: str) -> None:
+        """Another configuration, from its next start on, or from now on when it is told to reload."""
+        # The name is no flag: a server that was named so refuses to reload.
+        self._file.write_text(f"server_name: {self.name}\n{config}")
+
+    async def restart(self, config: str) -> None:
+        """Kills it, and starts it with another configuration."""
+        self.kill()
+        self.configure(config)
+        await self.start()
+
+    def reload(self, config: str) -> None:
+        """SIGHUP: it takes another configuration over while it runs."""
+        self.configure(config)
+        self.signal(signal.SIGHUP)
 
     async def start(self, within: float = 10) -> None:
         """Starts it, or starts it again, and waits until it greets."""

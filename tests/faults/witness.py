@@ -32,13 +32,13 @@ class Witness:
         self.js: JetStreamContext = client.jetstream(timeout=10)  # pyright: ignore[reportUnknownMemberType]
 
     @classmethod
-    async def of(cls, url: str, within: float = 10) -> Witness:
-        """Connects, trying until the time is over."""
+    async def of(cls, url: str, within: float = 10, **settings: Any) -> Witness:
+        """Connects, trying until the time is over; with settings of nats-py where given."""
         until = time.monotonic() + within
         while True:
             try:
                 client = await nats.connect(  # pyright: ignore[reportUnknownMemberType]
-                    url.split(","), connect_timeout=2, error_cb=_quiet, max_reconnect_attempts=-1
+                    url.split(","), connect_timeout=2, error_cb=_quiet, max_reconnect_attempts=-1, **settings
                 )
                 return cls(client)
             except (OSError, Error):

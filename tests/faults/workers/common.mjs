@@ -1,7 +1,7 @@
 // What the Node producer and worker share: settings, the ledger, and the rig's commands on standard input.
-import { openSync, writeSync } from "node:fs";
+import { openSync, readFileSync, writeSync } from "node:fs";
 import { createInterface } from "node:readline";
-import { EventBusError } from "nats-eventbus";
+import { connect, EventBusError } from "nats-eventbus";
 
 /** The settings, a JSON object as the only argument. */
 export const settings = JSON.parse(process.argv[2]);
@@ -49,11 +49,32 @@ export class Ledger {
     const timer = setInterval(() => this.metrics(bus), 200).unref();
     return () => clearInterval(timer);
   }
+  /** What happens to the connection. */
+  tellEvents(bus) {
+    bus.onEvent(({ kind, cause, server, topic }) => this.write("event", { kind, cause, server, topic }));
+  }
   /** Nothing is to be done now: what memory can be given back is, and the rig may look. */
   rest(bus) {
     globalThis.gc();
     this.metrics(bus);
     this.write("rested");
+  }
+}
+
+/**
+ * The bus, opened; an error is written down and ends the process. `connect` are its settings; `password_file` is read
+ * again for every connection.
+ */
+export async function opened(ledger) {
+  const { servers, who: name, password_file: file } = settings;
+  const rotated = file && { credentials: () => JSON.parse(readFileSync(file, "utf8")) };
+  try {
+    const bus = await connect({ servers, jetstream: true, name, ...camel(settings.connect), ...rotated });
+    ledger.tellEvents(bus);
+    return bus;
+  } catch (e) {
+    ledger.write("error", errorFields(e));
+    process.exit(3);
   }
 }
 

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import nats_eventbus as eb
@@ -25,6 +26,25 @@ def opened(role: str, given: dict[str, Any]) -> Writer:
     ledger = Writer(given["ledger"])
     ledger.write("hello", role=role, pid=os.getpid())
     return ledger
+
+
+def opening(given: dict[str, Any]) -> eb.Connecting:
+    """The bus, about to be opened. `connect` are its settings; `password_file` is read again for every connection."""
+    connect: dict[str, Any] = {"jetstream": True, "name": given["who"], **given["connect"]}
+    if "tls" in connect:
+        connect["tls"] = eb.Tls(**connect["tls"])
+    if file := given.get("password_file"):
+        connect["credentials"] = lambda: json.loads(Path(file).read_text())
+    return eb.connect(given["servers"], **connect)
+
+
+def tell_events(bus: eb.Bus, ledger: Writer) -> None:
+    """Writes down what happens to the connection."""
+
+    def tell(e: eb.Event) -> None:
+        ledger.write("event", kind=e.kind, cause=e.cause, server=e.server, topic=e.topic)
+
+    bus.on_event(tell)
 
 
 def error_fields(e: BaseException) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 // A producer as a process; settings and commands as in producer.py.
-import { Backpressure, connect, EventBusError, PublishUnknown } from "nats-eventbus";
-import { camel, commands, errorFields, finish, Ledger, settings } from "./common.mjs";
+import { Backpressure, EventBusError, PublishUnknown } from "nats-eventbus";
+import { camel, commands, errorFields, finish, Ledger, opened, settings } from "./common.mjs";
 
 const { who, topic, keys, size, within, marks, mode } = settings;
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -15,12 +15,13 @@ class Sender {
   constructor(bus, ledger) {
     const more = mode === "nowait" ? { onError: (e) => this.#onError(e) } : {};
     this.producer = bus.producer(topic, { ...camel(settings.producer), ...more });
+    this.bus = bus;
     this.ledger = ledger;
   }
 
-  #body(n, id) {
+  #body(n, id, length = size) {
     const body = `{"id":"${id}","n":${n},"from":"${who}","do":"${marks[n] ?? "ok"}","pad":"`;
-    return `${body.padEnd(size - 2, "x")}"}`;
+    return `${body.padEnd(length - 2, "x")}"}`;
   }
 
   #failed(id, e) {
@@ -61,6 +62,21 @@ class Sender {
     }
   }
 
+  /** One message out of the ordinary; a header given as a number is so long. */
+  async attempt({ id, topic, size, headers }) {
+    const n = ++this.#last;
+    this.ledger.write("sent", { id, n, within });
+    const text = ([name, value]) => [name, typeof value === "number" ? "x".repeat(value) : value];
+    try {
+      const producer = this.bus.producer(topic, camel(settings.producer));
+      const values = Object.fromEntries(Object.entries(headers).map(text));
+      await this.#follow(id, producer.send(this.#body(n, id, size), { id, headers: values }));
+    } catch (e) {
+      this.#failed(id, e);
+    }
+    this.ledger.write("tried");
+  }
+
   /** Sends so many (0: until stopped), at this rate (0: as fast as it goes). */
   async send(count, rate) {
     const start = performance.now();
@@ -88,18 +104,16 @@ class Sender {
 }
 
 const ledger = new Ledger("producer");
-let bus;
-try {
-  bus = await connect({ servers: settings.servers, jetstream: true, name: who, ...camel(settings.connect) });
-} catch (e) {
-  ledger.write("error", errorFields(e));
-  process.exit(3);
-}
+const bus = await opened(ledger);
 const quiet = ledger.tellMetrics(bus);
 const sender = new Sender(bus, ledger);
 const sending = sender.send(settings.count, settings.rate);
 ledger.write("ready");
 for await (const line of commands()) {
+  if (line.startsWith("try ")) {
+    await sender.attempt(JSON.parse(line.slice(4)));
+    continue;
+  }
   const [command, count, rate] = line.split(" ");
   if (command === "stop" || command === "finish") {
     if (command === "stop") sender.stopped = true;

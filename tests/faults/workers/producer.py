@@ -1,16 +1,18 @@
 """A producer as a process: sends numbered messages at a rate, and writes down what became of each.
 
 Settings (JSON): `ledger`, `servers`, `topic`, `who`; `rate` a second (0: as fast as it goes), `count` (0: until told),
-`keys`, `size`; `connect`, `producer` (settings of the bus, times as text); `within` (seconds until an outcome is due);
-`mode` (`send` or `nowait`); `marks` (what the handlers shall do with message n).
+`keys`, `size`; `connect`, `producer` (settings of the bus, times as text), `password_file` (see common.py); `within`
+(seconds until an outcome is due); `mode` (`send` or `nowait`); `marks` (what the handlers shall do with message n).
 Every other message has no key, and none has if `keys` is 0.
 Commands: `stop` (no more sends) and `finish` (only those of the count), then `settled` is written when all have ended;
-`burst N RATE` (N more, and the same), `rest`, `close`.
+`burst N RATE` (N more, and the same), `try JSON` (one more, to another topic, of another size or with headers, then
+`tried`), `rest`, `close`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
 from collections.abc import Awaitable
@@ -20,7 +22,16 @@ from typing import Any
 import nats_eventbus as eb
 
 from tests.faults.ledger import Writer
-from tests.faults.workers.common import commands, error_fields, opened, rest, settings, tell_metrics
+from tests.faults.workers.common import (
+    commands,
+    error_fields,
+    opened,
+    opening,
+    rest,
+    settings,
+    tell_events,
+    tell_metrics,
+)
 
 
 class Sender:
@@ -36,10 +47,10 @@ class Sender:
         self.waits = given["mode"] == "send"
         self.stopped = asyncio.Event()
 
-    def _body(self, n: int, id_: str) -> bytes:
+    def _body(self, n: int, id_: str, size: int) -> bytes:
         do = self._given["marks"].get(str(n), "ok")
         body = f'{{"id":"{id_}","n":{n},"from":"{self._given["who"]}","do":"{do}","pad":"'
-        return f'{body:x<{self._given["size"] - 2}}"}}'.encode()
+        return f'{body:x<{size - 2}}"}}'.encode()
 
     def _failed(self, id_: str, e: BaseException) -> None:
         how = "unknown" if isinstance(e, eb.PublishUnknown) else "rejected"
@@ -65,7 +76,7 @@ class Sender:
             f"{self._given['who']}-{n}",
             f"k{n // 2 % self._given['keys']}" if n % 2 and self._given["keys"] else None,
         )
-        body = self._body(n, id_)
+        body = self._body(n, id_, self._given["size"])
         self._ledger.write("sent", id=id_, key=key, n=n, within=self._given["within"])
         if self.waits:
             task = asyncio.create_task(self._follow(id_, self._producer.send(body, key=key, id=id_)))
@@ -77,6 +88,20 @@ class Sender:
             self._unsettled.add(id_)
         except eb.EventBusError as e:
             self._failed(id_, e)
+
+    async def attempt(self, id: str, topic: str, size: int, headers: dict[str, str | int]) -> None:
+        """One message out of the ordinary; a header given as a number is so long."""
+        self._last += 1
+        self._ledger.write("sent", id=id, n=self._last, within=self._given["within"])
+        values = {name: "x" * value if isinstance(value, int) else value for name, value in headers.items()}
+        try:
+            producer = self._bus.producer(topic, **self._given["producer"])
+            outcome = producer.send(self._body(self._last, id, size), id=id, headers=values)
+        except eb.EventBusError as e:
+            self._failed(id, e)
+        else:
+            await self._follow(id, outcome)
+        self._ledger.write("tried")
 
     async def send(self, count: int, rate: float) -> None:
         """Sends so many (0: until stopped), at this rate (0: as fast as it goes)."""
@@ -108,6 +133,9 @@ class Sender:
 async def obey(sender: Sender, bus: eb.Bus, ledger: Writer, sending: asyncio.Task[None]) -> None:
     """What the rig asks for, until it asks for the end."""
     async for command in commands():
+        if command.startswith("try "):
+            await sender.attempt(**json.loads(command[4:]))
+            continue
         match command.split():
             case ["stop" | "finish" as how]:
                 if how == "stop":
@@ -129,11 +157,12 @@ async def main() -> None:
     given = settings()
     ledger = opened("producer", given)
     try:
-        bus = await eb.connect(given["servers"], jetstream=True, name=given["who"], **given["connect"])
+        bus = await opening(given)
     except eb.EventBusError as e:
         ledger.write("error", **error_fields(e))
         sys.exit(3)
     async with bus:
+        tell_events(bus, ledger)
         telling = asyncio.create_task(tell_metrics(bus, ledger))
         sender = Sender(given, ledger, bus)
         sending = asyncio.create_task(sender.send(given["count"], given["rate"]))

@@ -1,6 +1,6 @@
 // A worker as a process; settings and commands as in worker.py.
-import { connect, EventBusError, Reject, RetryAfter } from "nats-eventbus";
-import { camel, commands, errorFields, finish, Ledger, settings } from "./common.mjs";
+import { EventBusError, Reject, RetryAfter } from "nats-eventbus";
+import { camel, commands, errorFields, finish, Ledger, opened, settings } from "./common.mjs";
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const recurse = () => recurse() + 1;
@@ -49,17 +49,30 @@ async function handle(m, { signal }) {
   }
 }
 
+/** Opens a consumer beside the first one, and closes it. */
+async function openAnother(bus, { topic, ...more }) {
+  ledger.write("opening");
+  try {
+    const consumer = await bus.consumer(topic, camel(more));
+    ledger.write("opened");
+    await consumer.close();
+  } catch (e) {
+    ledger.write("error", errorFields(e));
+  }
+}
+
 /** What the rig asks for. */
 async function obey(bus) {
   for await (const command of commands()) {
     if (command === "rest") ledger.rest(bus);
+    else if (command.startsWith("open ")) await openAnother(bus, JSON.parse(command.slice(5)));
     else return void bus.close();
   }
 }
 
 const ledger = new Ledger("worker");
-const { servers, who, topic, group } = settings;
-const bus = await connect({ servers, jetstream: true, name: who, ...camel(settings.connect) });
+const { topic, group } = settings;
+const bus = await opened(ledger);
 const quiet = ledger.tellMetrics(bus);
 // What handlers throw is in the ledger already.
 bus.on(topic, { group, onError: () => {}, ...camel(settings.consumer) }, handle);

@@ -1,21 +1,32 @@
 """A worker as a process: handles messages as their bodies ask, and writes every handling down.
 
 Settings (JSON): `ledger`, `servers`, `topic`, `group`, `who`; `connect`, `consumer` (settings of the bus, times as
-text); `work` (seconds a handling takes, `[least, most]`); `later` (the delay asked for by messages that say `later`).
-Commands: `rest`, `close`; SIGTERM drains.
+text), `password_file` (see common.py); `work` (seconds a handling takes, `[least, most]`); `later` (the delay asked for
+by messages that say `later`).
+Commands: `open JSON` (opens another consumer and closes it: `opened`, or the error), `rest`, `close`; SIGTERM drains.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import sys
 from typing import Any
 
 import nats_eventbus as eb
 
 from tests.faults.ledger import Writer
-from tests.faults.workers.common import commands, error_fields, opened, rest, settings, tell_metrics
+from tests.faults.workers.common import (
+    commands,
+    error_fields,
+    opened,
+    opening,
+    rest,
+    settings,
+    tell_events,
+    tell_metrics,
+)
 
 
 def recurse(depth: int = 0) -> int:
@@ -73,11 +84,23 @@ class Work:
                 pass
 
 
+async def open_another(bus: eb.Bus, ledger: Writer, topic: str, **settings: Any) -> None:
+    """Opens a consumer beside the first one, and closes it."""
+    ledger.write("opening")
+    try:
+        async with bus.consumer(topic, **settings):
+            ledger.write("opened")
+    except eb.EventBusError as e:
+        ledger.write("error", **error_fields(e))
+
+
 async def obey(bus: eb.Bus, ledger: Writer) -> None:
     """What the rig asks for."""
     async for command in commands():
         if command == "rest":
             rest(bus, ledger)
+        elif command.startswith("open "):
+            await open_another(bus, ledger, **json.loads(command[5:]))
         else:
             # Closing waits for the handlers, and so for itself if it were awaited here.
             await bus.close()
@@ -88,7 +111,13 @@ async def main() -> None:
     given = settings()
     ledger = opened("worker", given)
     code = 0
-    async with eb.connect(given["servers"], jetstream=True, name=given["who"], **given["connect"]) as bus:
+    try:
+        bus = await opening(given)
+    except eb.EventBusError as e:
+        ledger.write("error", **error_fields(e))
+        sys.exit(3)
+    async with bus:
+        tell_events(bus, ledger)
         consumer = dict(given["consumer"])
         if "backoff" in consumer:
             consumer["backoff"] = eb.Backoff(**consumer["backoff"])
