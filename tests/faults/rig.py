@@ -138,6 +138,13 @@ class Rig:
         """A fault, or the traffic before it, lasts so long."""
         await asyncio.sleep(seconds)
 
+    async def steady(self) -> None:
+        """Between two faults, for as long as a client asks before it takes a connection for one that lasts.
+
+        Thrown out before, it would not begin its waits anew; and what it has told just now it would not tell again.
+        """
+        await self.last(self.random.uniform(1.5, 2.5))
+
     async def until(self, condition: Callable[[], bool], within: float, what: str) -> None:
         """Waits for a condition.
 

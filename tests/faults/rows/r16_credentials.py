@@ -109,7 +109,9 @@ class Tokens:
         self.secrets: dict[str, str] = {}
         self.seamless = how == "rotated"
         # Whoever is thrown out hears what it is; whoever comes back hears only that it may not come in.
-        self.cause = {"expired": "expired", "revoked": "revoked|authorization violation"}.get(how, "")
+        self.cause = {"expired": "expired|authorization violation", "revoked": "revoked|authorization violation"}.get(
+            how, ""
+        )
 
     def access(self) -> dict[str, Any]:
         return self._operator.access(self._admin)
@@ -181,6 +183,8 @@ async def scenario(rig: Rig) -> Evidence:
     producer, worker = rig.producer(url, within=15.0 if world.seamless else WITHIN, **given), rig.worker(url, **given)
     await rig.flowing(producer, worker)
     for turn in range(3 if rig.long else 1):
+        if turn:
+            await rig.steady()
         write_secret(old, file.read_text())
         async with rig.fault(rig.case):
             lost = world.lose()
