@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -55,8 +56,10 @@ class Background(threading.Thread):
 
     def stop(self) -> None:
         """Cancels what still runs; its processes are ended."""
+        # With its last result it may be closing its loop just now.
         if self.is_alive() and self._work:
-            self._loop.call_soon_threadsafe(self._work.cancel)
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._work.cancel)
         self.join(30)
 
 
