@@ -52,7 +52,7 @@ async fn an_nkey_by_seed_or_by_file() {
 async fn a_jwt_with_its_seed_or_a_credentials_file() {
     let (o, dir) = (Operator::new(), TempDir::new().unwrap());
     let server = Server::start(&[], &o.config());
-    let (user_jwt, seed) = (o.user_jwt(None), o.user.seed().unwrap());
+    let (user_jwt, seed) = (o.user_jwt(None), o.user.seed());
     signs_in(&server, json!({"jwt": user_jwt, "nkey": seed})).await;
     let file = dir.path().join("user.creds");
     let creds = o.creds(None);

@@ -1,11 +1,12 @@
 //! Certificates: an authority of the test's own, and what it issues.
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
+/// An authority and the folder it writes to.
 pub struct Authority {
     dir: PathBuf,
     issuer: Issuer<'static, KeyPair>,
@@ -22,13 +23,22 @@ impl Authority {
     }
     /// Issues `<file>.pem` and `<file>.key` for these names.
     pub fn issue(&self, file: &str, names: &[&str]) {
+        self.issue_with(file, names, |_| ());
+    }
+    /// The same, for a time that is over.
+    pub fn issue_expired(&self, file: &str, names: &[&str]) {
+        self.issue_with(file, names, |params| params.not_after = date_time_ymd(2020, 1, 1));
+    }
+    fn issue_with(&self, file: &str, names: &[&str], change: impl FnOnce(&mut CertificateParams)) {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let params = CertificateParams::new(names).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
         let pem = params.signed_by(&key, &self.issuer).unwrap().pem();
         fs::write(self.dir.join(format!("{file}.pem")), pem).unwrap();
         write_secret(&self.dir.join(format!("{file}.key")), &key.serialize_pem());
     }
+    /// The path of a file in its folder.
     pub fn path(&self, file: &str) -> String {
         self.dir.join(file).display().to_string()
     }

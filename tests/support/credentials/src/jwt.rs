@@ -18,37 +18,78 @@ fn jwt(issuer: &KeyPair, subject: &KeyPair, expires: Option<u64>, nats: &Value) 
     format!("{signed}.{}", BASE64.encode(issuer.sign(signed.as_bytes()).unwrap()))
 }
 
+/// A user's key pair.
+pub struct User(KeyPair);
+
+impl Default for User {
+    fn default() -> Self {
+        Self(KeyPair::new_user())
+    }
+}
+
+impl User {
+    /// The seed, which is its secret.
+    pub fn seed(&self) -> String {
+        self.0.seed().unwrap()
+    }
+    /// The public key, which servers know it by.
+    pub fn public(&self) -> String {
+        self.0.public_key()
+    }
+}
+
+/// The text of a credentials file.
+pub fn creds(jwt: &str, seed: &str) -> String {
+    format!(
+        "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+    )
+}
+
 /// An operator with one account and one user of it.
 pub struct Operator {
     root: KeyPair,
     account: KeyPair,
-    pub user: KeyPair,
+    /// The user.
+    pub user: User,
+}
+
+impl Default for Operator {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Operator {
+    /// With keys of its own.
     pub fn new() -> Self {
         let (root, account) = (KeyPair::new_operator(), KeyPair::new_account());
-        Self { root, account, user: KeyPair::new_user() }
+        Self { root, account, user: User::default() }
     }
     /// The configuration of a server that trusts it.
     pub fn config(&self) -> String {
+        self.config_revoking(&[])
+    }
+    /// The same, of a server that lets these users in no more.
+    pub fn config_revoking(&self, users: &[&User]) -> String {
         let unlimited = json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1});
         let operator = jwt(&self.root, &self.root, None, &json!({"type": "operator", "version": 2}));
-        let nats = json!({"type": "account", "version": 2, "limits": unlimited});
+        let revoked: Value = users.iter().map(|u| (u.public(), json!(4_000_000_000_u64))).collect();
+        let nats = json!({"type": "account", "version": 2, "limits": unlimited, "revocations": revoked});
         let account = jwt(&self.root, &self.account, None, &nats);
         let preload = format!("{}: {account}", self.account.public_key());
         format!("operator: {operator}\nresolver: MEMORY\nresolver_preload: {{ {preload} }}")
     }
-    /// The user's token, valid until a time in seconds since 1970.
-    pub fn user_jwt(&self, expires: Option<u64>) -> String {
+    /// A user's token, valid until a time in seconds since 1970.
+    pub fn jwt_of(&self, user: &User, expires: Option<u64>) -> String {
         let nats = json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1});
-        jwt(&self.account, &self.user, expires, &nats)
+        jwt(&self.account, &user.0, expires, &nats)
     }
-    /// The text of the user's credentials file.
+    /// The one user's token.
+    pub fn user_jwt(&self, expires: Option<u64>) -> String {
+        self.jwt_of(&self.user, expires)
+    }
+    /// The text of the one user's credentials file.
     pub fn creds(&self, expires: Option<u64>) -> String {
-        let (jwt, seed) = (self.user_jwt(expires), self.user.seed().unwrap());
-        format!(
-            "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
-        )
+        creds(&self.user_jwt(expires), &self.user.seed())
     }
 }
