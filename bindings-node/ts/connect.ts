@@ -20,7 +20,7 @@ export interface Backoff {
   attempts?: number;
 }
 
-/** TLS files, in PEM. */
+/** TLS files, in PEM, read again for every connection: renewed ones are picked up. */
 export interface Tls {
   /** The authority to trust, instead of the system's. */
   ca?: string;
@@ -30,7 +30,10 @@ export interface Tls {
   key?: string;
   /** Whether TLS begins before the server's greeting (its `handshake_first`). Default false. */
   first?: boolean;
-  /** The name the servers' certificates must be for. Default: the host dialled. */
+  /**
+   * The name the servers' certificates must be for; the name sent to them (SNI) stays the host dialled. Default: the
+   * host dialled.
+   */
   serverName?: string;
 }
 

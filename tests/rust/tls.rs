@@ -7,7 +7,7 @@ use nats_eventbus::{Bus, Config, ErrorKind, EventKind, Result, State};
 use serde_json::{Value, json};
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     net::{TcpListener, TcpStream},
     process::Command,
     time::Duration,
@@ -161,4 +161,23 @@ async fn tls_is_for_discovered_servers_too() {
     until(|| bus.state() == State::Connected).await;
     assert_ne!(bus.server().port, plain.port());
     bus.close().await.unwrap();
+}
+
+/// The name verified is not the name sent: SNI stays the host dialled.
+#[tokio::test]
+async fn the_name_sent_is_the_host_dialled() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("nats://localhost:{}", listener.local_addr().unwrap().port());
+    let hello = std::thread::spawn(move || {
+        let (mut stream, mut bytes) = (listener.accept().unwrap().0, vec![0; 4096]);
+        let n = stream.read(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..n]).into_owned()
+    });
+    fails(
+        json!({"servers": url, "tls": {"first": true, "server_name": "bus.internal"}}),
+        ErrorKind::Connection,
+    )
+    .await;
+    let hello = hello.join().unwrap();
+    assert!(hello.contains("localhost") && !hello.contains("bus.internal"), "{hello}");
 }

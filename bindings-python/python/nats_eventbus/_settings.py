@@ -35,7 +35,7 @@ class Backoff:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tls:
-    """TLS files, in PEM. Given at all, TLS is required of every server."""
+    """TLS files, in PEM, read again for every connection. Given at all, TLS is required of every server."""
 
     ca: str | os.PathLike[str] | None = None
     """The authority to trust, instead of the system's."""
@@ -46,7 +46,8 @@ class Tls:
     first: bool | None = None
     """Whether TLS begins before the server's greeting (its ``handshake_first``); default False."""
     server_name: str | None = None
-    """The name the servers' certificates must be for; default: the host dialled."""
+    """The name the servers' certificates must be for; the name sent to them (SNI) stays the host dialled. Default: the
+    host dialled."""
 
     def _settings(self) -> dict[str, Any]:
         return {k: v for k, v in vars(self).items() if v is not None}

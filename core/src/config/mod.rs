@@ -113,7 +113,7 @@ impl Backoff {
     }
 }
 
-/// TLS files, in PEM.
+/// TLS files, in PEM, read again for every connection: renewed ones are picked up.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
@@ -125,7 +125,8 @@ pub struct Tls {
     pub key: Option<PathBuf>,
     /// Whether TLS begins before the server's greeting (its `handshake_first`). Default false.
     pub first: bool,
-    /// The name the servers' certificates must be for. Default: the host dialled.
+    /// The name the servers' certificates must be for; the name sent to them (SNI) stays the host dialled. Default: the
+    /// host dialled.
     pub server_name: Option<String>,
 }
 

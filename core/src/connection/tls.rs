@@ -1,6 +1,6 @@
 //! TLS as the settings ask for it. There is no way to switch verification off.
 //!
-//! Owns the choice of the one crypto provider, and the name a certificate is verified for.
+//! Owns the choice of the one crypto provider, what its files must hold, and the name a certificate is verified for.
 
 use super::sign_in::readable;
 use crate::{
@@ -12,11 +12,12 @@ use async_nats::{
     rustls::{
         self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
         client::{
-            WebPkiServerVerifier,
+            ResolvesClientCert, Resumption, WebPkiServerVerifier,
             danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         },
-        crypto::{CryptoProvider, ring},
+        crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+        sign::CertifiedKey,
     },
 };
 use std::{path::Path, sync::Arc};
@@ -26,9 +27,11 @@ pub(super) fn apply(mut options: ConnectOptions, config: &Config) -> Result<Conn
     // has installed itself stays.
     let _ = ring::default_provider().install_default();
     let Some(tls) = &config.tls else { return Ok(options) };
-    for file in [&tls.ca, &tls.cert, &tls.key].into_iter().flatten() {
-        readable(file, "tls")?;
+    // A wrong file shows at once and by its name, not as a server that cannot be trusted, or that refuses us.
+    if let Some(ca) = &tls.ca {
+        authorities(ca)?;
     }
+    identity(tls)?;
     if tls.first {
         options = options.tls_first();
     }
@@ -45,52 +48,87 @@ pub(super) fn apply(mut options: ConnectOptions, config: &Config) -> Result<Conn
     Ok(options)
 }
 
-fn wrong(file: &Path, e: impl std::fmt::Display) -> Error {
-    Error::config(format!("tls: {} is not in PEM, or not what it should be: {e}", file.display()))
+fn wrong(file: &Path, why: impl std::fmt::Display) -> Error {
+    Error::config(format!("tls: {} is not in PEM, or not what it should be: {why}", file.display()))
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(ring::default_provider()))
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| wrong(file, e))
+    let text = readable(file, "tls")?;
+    let all = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
+    // What the parser says may repeat a line, and somebody may have named the wrong file.
+    match all.map_err(|_| wrong(file, "its lines cannot be read"))? {
+        none if none.is_empty() => Err(wrong(file, "it holds no certificate")),
+        some => Ok(some),
+    }
 }
 
-/// A configuration that verifies the server's certificate for another name than the one dialled.
+/// The authorities of a file.
+fn authorities(ca: &Path) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(ca)? {
+        roots.add(certificate).map_err(|e| wrong(ca, e))?;
+    }
+    Ok(roots)
+}
+
+/// Our own certificate and its key, if there are any.
+fn identity(tls: &Tls) -> Result<Option<CertifiedKey>> {
+    let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else { return Ok(None) };
+    let secret = PrivateKeyDer::from_pem_slice(readable(key, "tls")?.as_bytes())
+        .map_err(|_| wrong(key, "it holds no private key"))?;
+    let pair = CertifiedKey::from_der(certificates(cert)?, secret, &provider());
+    pair.map(Some).map_err(|e| {
+        let (cert, key) = (cert.display(), key.display());
+        Error::config(format!("tls: {cert} and {key} are not a certificate and its private key: {e}"))
+    })
+}
+
+/// A configuration that verifies the server's certificate for another name than the one dialled. The name sent to the
+/// server (SNI) stays the one dialled: the client has no way to send another.
 fn named(tls: &Tls, name: &str) -> Result<ClientConfig> {
     let name = ServerName::try_from(name.to_owned())
         .map_err(|_| Error::config(format!("tls.server_name: {name:?} is not a host name or address")))?;
-    let mut roots = RootCertStore::empty();
-    if let Some(ca) = &tls.ca {
-        for certificate in certificates(ca)? {
-            roots.add(certificate).map_err(|e| wrong(ca, e))?;
-        }
-    } else {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    }
-    let provider: Arc<CryptoProvider> =
-        CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(ring::default_provider()));
-    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .build()
-        .map_err(|e| Error::config(format!("tls: no authority to trust: {e}")))?;
-    let builder = ClientConfig::builder_with_provider(provider)
+    let (provider, files) = (provider(), Arc::new(tls.clone()));
+    let verifier = Named { files: files.clone(), name, provider: provider.clone() };
+    let trust = verifier.usual();
+    trust.map_err(|e| Error::config(format!("tls: no authority to trust: {e}")))?;
+    let mut made = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| Error::config(format!("tls: {e}")))?
         .dangerous() // by its name only: what is installed verifies all that the usual one does
-        .with_custom_certificate_verifier(Arc::new(Named { inner, name }));
-    match (&tls.cert, &tls.key) {
-        (Some(cert), Some(key)) => {
-            let secret = PrivateKeyDer::from_pem_file(key).map_err(|e| wrong(key, e))?;
-            builder.with_client_auth_cert(certificates(cert)?, secret).map_err(|e| wrong(cert, e))
-        }
-        _ => Ok(builder.with_no_client_auth()),
-    }
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_cert_resolver(Arc::new(Renewed(files)));
+    // A session taken up again would go by the files as they were.
+    made.resumption = Resumption::disabled();
+    Ok(made)
 }
 
-/// The usual verifier, asked about another name.
+/// The usual verifier, asked about another name; it reads its file again for every connection.
 #[derive(Debug)]
 struct Named {
-    inner: Arc<WebPkiServerVerifier>,
+    files: Arc<Tls>,
     name: ServerName<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Named {
+    fn usual(&self) -> Result<Arc<WebPkiServerVerifier>, rustls::Error> {
+        let general = |e: &dyn std::fmt::Display| rustls::Error::General(e.to_string());
+        let roots = if let Some(ca) = &self.files.ca {
+            authorities(ca).map_err(|e| general(&e))?
+        } else {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
+        };
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
+            .build()
+            .map_err(|e| general(&e))
+    }
 }
 
 impl ServerCertVerifier for Named {
@@ -102,7 +140,7 @@ impl ServerCertVerifier for Named {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.inner.verify_server_cert(end, between, &self.name, ocsp, now)
+        self.usual()?.verify_server_cert(end, between, &self.name, ocsp, now)
     }
     fn verify_tls12_signature(
         &self,
@@ -110,7 +148,7 @@ impl ServerCertVerifier for Named {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, signed)
+        verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
     }
     fn verify_tls13_signature(
         &self,
@@ -118,9 +156,24 @@ impl ServerCertVerifier for Named {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, signed)
+        verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
     }
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Our own certificate, read again for every connection.
+#[derive(Debug)]
+struct Renewed(Arc<Tls>);
+
+impl ResolvesClientCert for Renewed {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let read = identity(&self.0);
+        // Without one the server refuses us, and it is tried again.
+        read.inspect_err(|e| tracing::warn!(error = %e, "no client certificate")).ok().flatten().map(Arc::new)
+    }
+    fn has_certs(&self) -> bool {
+        self.0.cert.is_some()
     }
 }
