@@ -147,6 +147,9 @@ impl Bus {
             Some("") => {
                 return Err(Error::config("servers: local:// needs a folder, such as local://./data"));
             }
+            Some(list) if list.contains("://") => {
+                return Err(Error::config("servers: local:// stands alone: keep one kind of address"));
+            }
             Some(dir) => {
                 let server = LocalServer::open(Path::new(dir), candidates).await?;
                 tracing::info!(pid = server.pid(), url = server.url(), "embedded server");

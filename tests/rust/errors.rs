@@ -8,17 +8,8 @@ use nats_eventbus::{
     Bus, Config, ConsumerConfig, Error, ErrorKind, ProducerConfig, Result, SendOptions, Settle,
 };
 use serde_json::{Value, json};
-use std::{
-    fmt::Write,
-    sync::{Mutex, OnceLock},
-    time::Duration,
-};
-use support::{Server, next};
-use tracing::{
-    Event, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
-};
+use std::{fmt::Write, time::Duration};
+use support::{Server, log, next};
 
 fn group() -> ConsumerConfig {
     ConsumerConfig { group: "g".into(), ..ConsumerConfig::default() }
@@ -181,42 +172,6 @@ fn codes_are_stable() {
     }
 }
 
-/// Everything that is logged, ours and the client's, at every level.
-#[derive(Default)]
-struct Log;
-
-fn logged() -> &'static Mutex<String> {
-    static LOGGED: OnceLock<Mutex<String>> = OnceLock::new();
-    LOGGED.get_or_init(Mutex::default)
-}
-
-struct Fields;
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        let _ = write!(logged().lock().unwrap(), "{field}={value:?} ");
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
-        attributes.record(&mut Fields);
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, values: &span::Record<'_>) {
-        values.record(&mut Fields);
-    }
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn event(&self, event: &Event<'_>) {
-        event.record(&mut Fields);
-    }
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
 const HUNTER: &str = "hunter2-TopSecret";
 const JWT: &str = "eyJ0eXAiOiJKV1QifQ.eyJzdWIiOiJVU0VSIn0.c2lnbmF0dXJl";
 
@@ -238,7 +193,7 @@ async fn told(settings: Value) -> String {
 }
 
 async fn is_kept(settings: Value, secrets: &[&str]) {
-    let _ = tracing::subscriber::set_global_default(Log);
+    log::start();
     let refuses = Server::start(&[], r#"authorization { users = [ {user: "app", password: "right"} ] }"#);
     let takes_anyone = Server::core();
     // One that refuses, one that takes anyone, and one that is not there.
@@ -247,7 +202,7 @@ async fn is_kept(settings: Value, secrets: &[&str]) {
         let servers = settings["servers"].as_str().unwrap_or("nats://HOST");
         settings["servers"] = servers.replace("HOST", &format!("127.0.0.1:{port}")).into();
         let said = told(settings).await;
-        let logged = logged().lock().unwrap().clone();
+        let logged = log::all();
         assert!(said.len() > 20 && logged.len() > 20, "the test sees nothing");
         for text in [said, logged] {
             assert!(!secrets.iter().any(|s| text.contains(s)), "told in {text}");
@@ -279,6 +234,10 @@ async fn no_secret_of_an_address_is_told() {
         format!("nats://app:{HUNTER}@x@HOST"),
         format!("http://app:{HUNTER}@HOST"),
         format!("nats://app:{HUNTER},x@HOST"),
+        format!("nats://{HUNTER},x@HOST"),
+        format!("app:{HUNTER},x@HOST"),
+        format!("nats://:{HUNTER}@HOST"),
+        format!("local:///nonexistent,nats://app:{HUNTER}@HOST"),
     ] {
         is_kept(json!({"servers": servers}), &[HUNTER]).await;
     }

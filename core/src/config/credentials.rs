@@ -5,6 +5,9 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::{fmt, pin::Pin, sync::Arc};
 
+/// Said instead of an address that may hold a secret.
+const HIDDEN: &str = "one of the addresses";
+
 /// The addresses of a pool, printed without the secrets that may stand in them.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -15,9 +18,30 @@ impl Servers {
     pub fn reveal(&self) -> &str {
         &self.0
     }
-    /// The host and port of an address. Secrets may stand in it, also in half of one that a comma has cut: what is
-    /// not a host and a port is not shown.
-    pub(crate) fn shown(text: &str) -> &str {
+    /// The addresses, each with what may be shown of it.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&str, &str)> {
+        let parts: Vec<_> = self.0.split(',').map(str::trim).collect();
+        // A comma in a secret cuts an address in two, and only the second has its `@`: what comes before one that
+        // has no scheme of its own may be the first half of a secret.
+        let mut cut = false;
+        let mut shown: Vec<_> = parts
+            .iter()
+            .rev()
+            .map(|part| {
+                let hidden = cut;
+                cut = (cut || part.contains('@')) && !Self::has_scheme(part);
+                if hidden { HIDDEN } else { Self::shown(part) }
+            })
+            .collect();
+        shown.reverse();
+        parts.into_iter().zip(shown)
+    }
+    /// Whether an address begins with its scheme.
+    pub(crate) fn has_scheme(address: &str) -> bool {
+        address.split_once("://").is_some_and(|(scheme, _)| !scheme.contains('@'))
+    }
+    /// The host and port of an address: what is neither is not shown.
+    fn shown(text: &str) -> &str {
         let host =
             text.split_once("://").map_or(text, |(_, rest)| rest).rsplit('@').next().unwrap_or_default();
         let (name, port) = match host.rsplit_once(':') {
@@ -28,7 +52,7 @@ impl Servers {
         let plain =
             |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') || (v6 && "[:]".contains(c));
         let good = name.chars().all(plain) && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
-        if good { host } else { "one of the addresses" }
+        if good { host } else { HIDDEN }
     }
 }
 impl From<&str> for Servers {
@@ -43,10 +67,11 @@ impl From<String> for Servers {
 }
 impl fmt::Display for Servers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.starts_with("local://") {
-            return f.write_str(&self.0);
+        if let Some(dir) = self.0.strip_prefix("local://") {
+            // A path, and no list with more addresses in it.
+            return f.write_str(if dir.contains("://") { HIDDEN } else { &self.0 });
         }
-        let shown: Vec<_> = self.0.split(',').map(|s| Self::shown(s.trim())).collect();
+        let shown: Vec<_> = self.each().map(|(_, shown)| shown).collect();
         f.write_str(&shown.join(", "))
     }
 }

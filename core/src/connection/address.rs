@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Result},
 };
 use async_nats::ServerAddr;
-use std::{net::IpAddr, time::Duration};
+use std::{borrow::Cow, net::IpAddr, time::Duration};
 
 /// One address of the pool, without its secrets.
 pub(super) struct Address {
@@ -15,8 +15,7 @@ pub(super) struct Address {
     pub(super) tls: bool,
 }
 
-fn parse(text: &str) -> Result<Address> {
-    let shown = Servers::shown(text);
+fn parse(text: &str, shown: &str) -> Result<Address> {
     let bad = |why: &str| {
         Error::config(format!("servers: {shown:?} {why}: write nats://host:4222 or tls://host:4222"))
     };
@@ -32,8 +31,17 @@ fn parse(text: &str) -> Result<Address> {
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
         return Err(bad("has more than a host and a port"));
     }
-    let decode = |s: &str| percent_encoding::percent_decode_str(s).decode_utf8_lossy().into_owned();
-    let user = (!url.username().is_empty()).then(|| (decode(url.username()), url.password().map(decode)));
+    if url.username().is_empty() && url.password().is_some() {
+        return Err(bad("has a password and no user"));
+    }
+    let decode = |s: &str| {
+        let text = percent_encoding::percent_decode_str(s).decode_utf8();
+        text.map(Cow::into_owned).map_err(|_| bad("has a user or password that is not UTF-8"))
+    };
+    let user = match url.username() {
+        "" => None,
+        name => Some((decode(name)?, url.password().map(decode).transpose()?)),
+    };
     let stripped = url.set_username("").and_then(|()| url.set_password(None));
     stripped.map_err(|()| bad("is not an address"))?;
     let addr = url.as_str().parse().map_err(|_| bad("is not an address"))?;
@@ -41,13 +49,17 @@ fn parse(text: &str) -> Result<Address> {
 }
 
 pub(super) fn addresses(config: &Config) -> Result<Vec<Address>> {
+    // As likely a secret with a comma in it, whose first half would be looked up as a host.
+    if config.servers.each().skip(1).any(|(text, _)| text.contains('@') && !Servers::has_scheme(text)) {
+        return Err(Error::config(
+            "servers: write addresses with credentials with their scheme, and a comma in a secret as %2C",
+        ));
+    }
     let found: Vec<_> = config
         .servers
-        .reveal()
-        .split(',')
-        .map(str::trim)
-        .filter(|s| !s.is_empty())
-        .map(parse)
+        .each()
+        .filter(|(text, _)| !text.is_empty())
+        .map(|(text, shown)| parse(text, shown))
         .collect::<Result<_>>()?;
     if found.is_empty() {
         return Err(Error::config(
@@ -124,6 +136,11 @@ mod tests {
             "nats://",
             "nats://a:99999",
             "nats://u:hunter2@a:4222/x?y",
+            "nats://:hunter2@a",
+            "nats://hunter2%FF@a",
+            "nats://hunter2,x@a",
+            "nats://hunter2:4222,x@y@a",
+            "nats://b,u:hunter2@a",
             "nats://a b",
             "ws://a,nats://b",
             "ws://a,wss://b",
