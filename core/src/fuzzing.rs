@@ -1,4 +1,4 @@
-//! What comes from the network and is parsed here, open to the fuzz targets in `core/fuzz`.
+//! What comes from the network or from users and is parsed here, open to the fuzz targets in `core/fuzz`.
 
 /// The answer to a publish.
 pub fn answer(status: Option<u16>, payload: &[u8]) {
@@ -27,4 +27,12 @@ pub fn settings(text: &str) {
         let _ = crate::Config::load(value, |_| None);
     }
     let _ = crate::duration::parse(text);
+}
+/// Addresses with a secret in them.
+pub fn address(before: &str, user: &str, host: &str) {
+    crate::connection::look::address(before, user, host);
+}
+/// The text of a credentials file.
+pub fn credentials(text: &str) {
+    crate::connection::look::credentials(text);
 }

@@ -8,6 +8,8 @@ mod denied;
 mod dial;
 mod events;
 mod link;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod look;
 mod options;
 mod sign_in;
 mod tls;

@@ -71,7 +71,8 @@ impl Way {
             let missing = |what: &str| format!("credentials: {whose} holds no {what}");
             let jwt = part("NATS USER JWT").ok_or_else(|| missing("user JWT"))?.to_owned();
             let seed = part("USER NKEY SEED").ok_or_else(|| missing("nkey seed"))?;
-            (auth.jwt, auth.signature) = (Some(jwt), Some(sign(&key_pair(seed)?, nonce)?));
+            let pair = nkeys::KeyPair::from_seed(seed).map_err(|_| missing("valid nkey seed"))?;
+            (auth.jwt, auth.signature) = (Some(jwt), Some(sign(&pair, nonce)?));
             Ok::<_, String>(())
         };
         match self {
@@ -207,9 +208,20 @@ fn key_pair(seed_or_path: &str) -> Result<nkeys::KeyPair, String> {
     let text = std::fs::read_to_string(given).map_err(|_| {
         "nkey (NATS_NKEY_SEED) is neither a valid seed nor the path of a readable file".to_owned()
     })?;
-    let line = text.lines().map(str::trim).find(|l| l.starts_with('S')).unwrap_or_default();
-    nkeys::KeyPair::from_seed(line)
-        .map_err(|_| "nkey (NATS_NKEY_SEED): the file holds no valid seed".to_owned())
+    seed_in(&text).ok_or_else(|| "nkey (NATS_NKEY_SEED): the file holds no valid seed".to_owned())
+}
+
+/// The seed in the text of a file.
+fn seed_in(text: &str) -> Option<nkeys::KeyPair> {
+    let line = text.lines().map(str::trim).find(|l| l.starts_with('S'))?;
+    nkeys::KeyPair::from_seed(line).ok()
+}
+
+/// What is made of the text of a credentials file, for the fuzz targets: the JWT, or what is told of why there is none.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn look(text: &str) -> Result<Option<String>, String> {
+    let _ = seed_in(text);
+    Way::Text(text.into()).auth(b"nonce").map(|auth| auth.jwt)
 }
 
 fn sign(pair: &nkeys::KeyPair, nonce: &[u8]) -> Result<Vec<u8>, String> {
