@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
+use crate::config::SECRET_VARIABLES;
 use crate::error::{Error, ErrorKind, Result};
 
 const READY: Duration = Duration::from_secs(10);
@@ -380,6 +381,10 @@ fn launch(dir: &Path, mut state: State) -> Result<State> {
     command.args(["-a", "127.0.0.1", "-p", &state.port.to_string(), "-n", &state.name, "-js", "-sd"]);
     command.arg(dir.join("jetstream")).arg("-P").arg(file(dir, "server.pid")).current_dir(dir);
     command.stdin(Stdio::null()).stdout(out).stderr(err);
+    // It outlives us if others use it, and needs none of our secrets.
+    for name in SECRET_VARIABLES {
+        command.env_remove(name);
+    }
     // Its own group: Ctrl-C in a terminal must reach the clients only, which still have to drain.
     let spawned = command.process_group(0).spawn();
     drop(command); // and with it our handles of the log: from here on the server alone holds its lock

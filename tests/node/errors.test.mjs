@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -239,6 +239,9 @@ const SECRETS = {
   "a number": [{ user: "app", password: 82_736_455 }, "82736455"],
   "a list": [{ token: [HUNTER] }, HUNTER],
   "comma in an address": [{ servers: `nats://app:${HUNTER},x@HOST` }, HUNTER],
+  "comma in a token in an address": [{ servers: `nats://${HUNTER},x@HOST` }, HUNTER],
+  "no user in an address": [{ servers: `nats://:${HUNTER}@HOST` }, HUNTER],
+  "local and other addresses": [{ servers: `local:///nonexistent,nats://app:${HUNTER}@HOST` }, HUNTER],
   "at in an address": [{ servers: `nats://app:${HUNTER}@x@HOST` }, HUNTER],
   "scheme of an address": [{ servers: `http://app:${HUNTER}@HOST` }, HUNTER],
 };
@@ -274,6 +277,44 @@ test("no secret in any message, repr or log line, at any level", async (t) => {
       assert.deepEqual(await once(run, "close"), [0, null], told);
       assert.ok(told.length > 100);
       for (const secret of secrets) assert.ok(!told.includes(secret), `told in ${told}`);
+    });
+  }
+});
+
+test("no secret in the output of a process that an error ends, or where processes are seen", async (t) => {
+  const password = await startServer({ config: PASSWORD });
+  t.after(() => password.stop());
+  // Everything it can tell: what is seen of it and of the server it starts, and how it ends.
+  const code = `import { existsSync, readFileSync } from "node:fs";
+    import { inspect } from "node:util";
+    import { connect } from "nats-eventbus";
+    const [folder, refusing] = process.argv.slice(1);
+    const seen = (pid, what) => existsSync("/proc/self") && readFileSync("/proc/" + pid + "/" + what, "utf8");
+    const bus = await connect("local://" + folder);
+    const { pid } = JSON.parse(readFileSync(folder + "/.nats-eventbus/server.json", "utf8"));
+    console.log(seen("self", "cmdline"), seen(pid, "cmdline"), seen(pid, "environ"), inspect(bus, { showHidden: true }));
+    await bus.close();
+    await connect(refusing);`;
+  const kinds = {
+    password: { NATS_USERNAME: "app", NATS_PASSWORD: HUNTER },
+    token: { NATS_TOKEN: HUNTER },
+    nkey: { NATS_NKEY_SEED: SEED },
+    jwt: { NATS_JWT_TOKEN: JWT, NATS_NKEY_SEED: SEED },
+    address: { NATS_SERVER_URL: `nats://app:${HUNTER}@127.0.0.1:1` },
+  };
+  for (const [name, secrets] of Object.entries(kinds)) {
+    await t.test(name, async (u) => {
+      const folder = mkdtempSync(join(tmpdir(), "eventbus-secrets-"));
+      u.after(() => rmSync(folder, { recursive: true }));
+      const run = spawn(process.execPath, ["--input-type=module", "-e", code, folder, password.url], {
+        env: { ...process.env, RUST_LOG: "trace", RUST_BACKTRACE: "full", ...secrets },
+      });
+      let told = "";
+      for (const stream of [run.stdout, run.stderr]) stream.on("data", (data) => (told += data));
+      assert.deepEqual(await once(run, "close"), [1, null], told);
+      assert.match(told, /AuthError/);
+      assert.ok(told.includes("nats-server") || !existsSync("/proc/self"));
+      for (const secret of [HUNTER, SEED, JWT]) assert.ok(!told.includes(secret), `told in ${told}`);
     });
   }
 });

@@ -337,6 +337,10 @@ impl Config {
     }
 }
 
+/// The variables that may hold a secret.
+pub(crate) const SECRET_VARIABLES: [&str; 5] =
+    ["NATS_JWT_TOKEN", "NATS_NKEY_SEED", "NATS_PASSWORD", "NATS_TOKEN", "NATS_SERVER_URL"];
+
 /// The platform's precedence: JWT and seed (or seed alone), else user and password, else token.
 fn environment_credentials(
     env: &impl Fn(&str) -> Option<String>,
