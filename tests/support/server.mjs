@@ -24,11 +24,11 @@ async function freePort() {
   return port;
 }
 
-/** Resolves when the server greets. */
-function greeted(port) {
+/** Resolves when the server greets; one that speaks TLS first does not, but takes connections. */
+function greeted(port, greets) {
   return new Promise((resolve) => {
     const socket = dial(port, "127.0.0.1");
-    socket.once("data", () => resolve(socket.destroy() && true));
+    socket.once(greets ? "data" : "connect", () => resolve(socket.destroy() && true));
     socket.once("error", () => resolve(false));
   });
 }
@@ -48,7 +48,7 @@ export async function eventually(condition, { within = 10_000, what = "the condi
  * Starts a server: `{ url, port, pid, stop }`, and for tests of faults `kill`, `start`, `pause` and `resume` (by
  * signals), and `reconfigure` and `forget` (all that is stored) for its next start.
  */
-export async function startServer({ jetstream = false, config = "" } = {}) {
+export async function startServer({ jetstream = false, config = "", greets = true } = {}) {
   const folder = mkdtempSync(join(tmpdir(), "eventbus-node-"));
   const port = await freePort();
   const file = join(folder, "server.conf");
@@ -62,7 +62,7 @@ export async function startServer({ jetstream = false, config = "" } = {}) {
   const start = async () => {
     child = spawn(binary(), args, { stdio: "ignore" });
     ended = once(child, "exit");
-    await eventually(() => greeted(port), { what: "a greeting from nats-server" });
+    await eventually(() => greeted(port, greets), { what: "a greeting from nats-server" });
   };
   const signal = (name) => process.kill(child.pid, name);
   // Its threads stop one by one: returns when all have, where the system tells.
