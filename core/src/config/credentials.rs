@@ -68,8 +68,9 @@ impl From<String> for Servers {
 impl fmt::Display for Servers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(dir) = self.0.strip_prefix("local://") {
-            // A path, and no list with more addresses in it.
-            return f.write_str(if dir.contains("://") { HIDDEN } else { &self.0 });
+            // A path, and not an address, or a list of them, that may hold a secret.
+            let odd = dir.contains("://") || dir.contains('@');
+            return f.write_str(if odd { HIDDEN } else { &self.0 });
         }
         let shown: Vec<_> = self.each().map(|(_, shown)| shown).collect();
         f.write_str(&shown.join(", "))

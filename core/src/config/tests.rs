@@ -85,6 +85,7 @@ fn secrets_are_never_printed() {
     for given in [
         json!({"user": "u", "password": "hunter2"}),
         json!({"servers": "nats://u:hunter2@a:1, nats://hunter2@b,tls://c"}),
+        json!({"servers": "local://u:hunter2@a"}),
     ] {
         let c = load(given, &[]).unwrap();
         assert!(!format!("{c:?}").contains("hunter2"));

@@ -25,6 +25,10 @@ pub(crate) fn address(before: &str, user: &str, host: &str) {
     let secret = if user.is_empty() { SECRET.to_owned() } else { format!("{user}:{SECRET}") };
     // Also one with a comma, which cuts the address in two.
     for text in [format!("{before}{secret}@{host}"), format!("{before}{secret},x@{host}")] {
+        // A fuzzer learns the secret from the check, and writes it where hosts stand.
+        if text.matches(SECRET).count() > 1 {
+            continue;
+        }
         keeps(&Servers::from(text.as_str()).to_string());
         match at_addresses(&text) {
             Ok(all) => all.iter().for_each(|(shown, _)| keeps(shown)),
@@ -35,11 +39,12 @@ pub(crate) fn address(before: &str, user: &str, host: &str) {
 /// The text of a credentials file.
 ///
 /// # Panics
-/// When an error tells any of its lines.
+/// When an error tells more than what is missing.
 pub(crate) fn credentials(text: &str) {
     let Err(told) = sign_in::look(text) else { return };
-    keeps(&told);
-    assert!(!text.lines().any(|line| line.len() > 32 && told.contains(line)), "told: {told}");
+    let words = ["user JWT", "nkey seed", "valid nkey seed"]
+        .map(|w| format!("credentials: the text given holds no {w}"));
+    assert!(words.contains(&told), "more is told than that it is wrong: {told}");
 }
 
 fn keeps(told: &str) {
