@@ -47,7 +47,8 @@ pub struct Letter {
 
 /// The queue to one host loop.
 pub struct Mailbox {
-    queue: Mutex<VecDeque<Letter>>,
+    /// None once it is closed.
+    queue: Mutex<Option<VecDeque<Letter>>>,
     wake_pending: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
     letters: AtomicU64,
@@ -58,7 +59,7 @@ impl Mailbox {
     /// A mailbox whose host is woken by `wake`, from any thread.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self {
-            queue: Mutex::default(),
+            queue: Mutex::new(Some(VecDeque::new())),
             wake_pending: AtomicBool::new(false),
             wake: Box::new(wake),
             letters: AtomicU64::new(0),
@@ -69,7 +70,11 @@ impl Mailbox {
     /// Adds letters and wakes the host unless a wake-up is already on its way.
     fn post(&self, letters: &mut Vec<Letter>) {
         self.letters.fetch_add(letters.len() as u64, Ordering::Relaxed);
-        self.queue.lock().extend(letters.drain(..));
+        match &mut *self.queue.lock() {
+            Some(queue) => queue.extend(letters.drain(..)),
+            // The caller drops them, with the lock free.
+            None => return,
+        }
         if !self.wake_pending.swap(true, Ordering::AcqRel) {
             self.wakes.fetch_add(1, Ordering::Relaxed);
             (self.wake)();
@@ -79,16 +84,25 @@ impl Mailbox {
     /// Takes up to `max` letters; true when more are left, for which the mailbox has woken the host again.
     pub fn drain(&self, max: usize, into: &mut Vec<Letter>) -> bool {
         self.wake_pending.store(false, Ordering::Release);
-        let mut queue = self.queue.lock();
-        let n = queue.len().min(max);
-        into.extend(queue.drain(..n));
-        let more = !queue.is_empty();
-        drop(queue);
+        let more = match &mut *self.queue.lock() {
+            Some(queue) => {
+                let n = queue.len().min(max);
+                into.extend(queue.drain(..n));
+                !queue.is_empty()
+            }
+            None => false,
+        };
         if more && !self.wake_pending.swap(true, Ordering::AcqRel) {
             self.wakes.fetch_add(1, Ordering::Relaxed);
             (self.wake)();
         }
         more
+    }
+
+    /// The host loop is gone: gives what is left, and drops what comes from now on.
+    pub fn close(&self) -> Vec<Letter> {
+        let left = self.queue.lock().take();
+        left.into_iter().flatten().collect()
     }
 
     /// Letters posted and host wake-ups so far.
@@ -273,6 +287,18 @@ mod tests {
         assert!(!mailbox.drain(60, &mut out));
         assert_eq!(out.iter().map(|l| l.token).collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
         assert_eq!(mailbox.counts(), (100, 2));
+    }
+
+    #[test]
+    fn a_closed_one_keeps_nothing_and_wakes_nobody() {
+        let mailbox = Mailbox::new(|| {});
+        let post = |token| Completion::Host { mailbox: mailbox.clone(), token }.complete(Body::Ready);
+        post(1);
+        assert_eq!(mailbox.close().iter().map(|l| l.token).collect::<Vec<_>>(), [1]);
+        post(2);
+        let mut out = Vec::new();
+        assert!(!mailbox.drain(60, &mut out) && out.is_empty() && mailbox.close().is_empty());
+        assert_eq!(mailbox.counts().1, 1);
     }
 
     #[test]

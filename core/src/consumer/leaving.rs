@@ -43,6 +43,8 @@ impl Loop {
             }
         }
         let _ = self.sub.unsubscribe().await;
+        // Given back counts as settled, and so this as received.
+        self.inner.shared.metrics.received.add(late.len() as u64);
         self.inner.give_back(late.into_iter().filter_map(|d| d.reply).collect());
         if matches!(self.source, Source::Topic) {
             self.inner.finish(how);

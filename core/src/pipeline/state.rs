@@ -64,7 +64,8 @@ pub(crate) struct State {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Unique ids: random per connection object, then counted.
+/// Unique ids: random per connection object, then counted. The generator is a new one, for that of the process is copied
+/// by a fork: its children would give the same ids, and the server would take their messages for duplicates.
 struct Ids {
     prefix: String,
     next: u64,
@@ -86,7 +87,7 @@ impl State {
             plain: Filling::new(),
             out_bytes: 0,
             arena: BytesMut::new(),
-            ids: Ids { prefix: format!("{}.", nuid::next()), next: 0 },
+            ids: Ids { prefix: format!("{}.", nuid::NUID::new().next()), next: 0 },
             next_due: None,
             closed: false,
             gone: None,
