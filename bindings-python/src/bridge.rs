@@ -3,20 +3,15 @@
 //! Owns waking the loop: an eventfd watched by the loop needs no GIL; loops without readers are woken by
 //! `call_soon_threadsafe`. A batch of results costs one wake-up.
 
-use crate::{
-    errors::raise,
-    events::Question,
-    future::Waiting,
-    message::{self, Origin},
-};
+use crate::{errors::raise, events::Question, future::Waiting, message};
 use nats_eventbus::{
-    Completion, CredentialsSource, Error, Listener, Mailbox, Producer,
+    Completion, CredentialsSource, Listener, Mailbox, Producer,
     mailbox::{Body, Letter},
+    runtime::Own,
 };
 use parking_lot::Mutex;
 use pyo3::{
     prelude::*,
-    sync::PyOnceLock,
     types::{PyCFunction, PyList},
 };
 #[cfg(target_os = "linux")]
@@ -38,10 +33,6 @@ type Watched = Option<Arc<std::os::fd::OwnedFd>>;
 #[cfg(not(target_os = "linux"))]
 type Watched = Option<()>;
 
-fn bridge_of(slot: &OnceLock<Weak<LoopBridge>>) -> Option<Arc<LoopBridge>> {
-    slot.get().and_then(Weak::upgrade)
-}
-
 /// A rare call's result, made Python's on the loop's thread.
 type Convert = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 
@@ -50,7 +41,7 @@ enum Waiter {
     /// A future to complete.
     Future(Py<Waiting>),
     /// A send's, or a flush's: a failure nobody is left to hear is kept for the next flush.
-    Send(Py<Waiting>, Producer),
+    Send(Py<Waiting>, Own<Producer>),
     /// A function to call with each error, until a letter without one. It keeps the bridge, without which its letters
     /// would not be read; so do futures.
     Listener(Py<PyAny>, #[allow(dead_code)] Arc<LoopBridge>),
@@ -80,7 +71,7 @@ pub(crate) struct LoopBridge {
     call_soon: Py<PyAny>,
     /// Calls [`LoopBridge::deliver_all`].
     deliver: Py<PyAny>,
-    mailbox: Arc<Mailbox>,
+    mailbox: Own<Arc<Mailbox>>,
     waiters: Mutex<Slab<Waiter>>,
     /// Taken from the mailbox and not yet delivered.
     letters: Mutex<VecDeque<Letter>>,
@@ -88,76 +79,41 @@ pub(crate) struct LoopBridge {
     fd: Watched,
 }
 
-/// The bridges of a bus, by loop; the last one used first.
-#[derive(Default)]
-pub(crate) struct Bridges {
-    loops: Mutex<Vec<Arc<LoopBridge>>>,
-    origins: Mutex<Vec<Weak<Origin>>>,
+/// Where a bridge is known before it is made.
+type Slot = Arc<OnceLock<Weak<LoopBridge>>>;
+
+/// The bridge, if it is there and this process's.
+fn bridge_of(slot: &Slot) -> Option<Arc<LoopBridge>> {
+    slot.get().and_then(Weak::upgrade).filter(|b| b.mailbox.is_ours())
 }
 
-static RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+/// Held by the callback of a reader, which a loop lets go of when it is closed.
+#[cfg(target_os = "linux")]
+struct Reader(Slot);
 
-impl Bridges {
-    /// The bridge of the running loop.
-    pub(crate) fn current(&self, py: Python<'_>) -> PyResult<Arc<LoopBridge>> {
-        let get = RUNNING_LOOP.get_or_try_init(py, || {
-            Ok::<_, PyErr>(py.import("asyncio")?.getattr("get_running_loop")?.unbind())
-        })?;
-        let running = get.bind(py).call0()?;
-        let mut all = self.loops.lock();
-        if let Some(found) = all.iter().position(|b| b.event_loop.is(&running)) {
-            if found > 0 {
-                all.swap(0, found);
-            }
-            return Ok(all[0].clone());
+#[cfg(target_os = "linux")]
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Some(bridge) = bridge_of(&self.0) {
+            bridge.retire();
         }
-        drop(all);
-        let made = LoopBridge::new(&running)?;
-        // Asking a loop runs Python, which must not happen under the lock.
-        let known = self.loops.lock().clone();
-        let closed: Vec<_> = known.into_iter().filter(|b| b.is_closed(py)).collect();
-        let mut all = self.loops.lock();
-        all.retain(|b| !closed.iter().any(|c| Arc::ptr_eq(b, c)));
-        all.insert(0, made.clone());
-        drop(all);
-        Ok(made)
-    }
-
-    /// A consumer of the bus, whose messages must be given back before the bus closes.
-    pub(crate) fn add(&self, origin: &Arc<Origin>) {
-        let mut origins = self.origins.lock();
-        origins.retain(|o| o.strong_count() > 0);
-        origins.push(Arc::downgrade(origin));
-    }
-
-    /// Ends the handing out of all consumers.
-    pub(crate) fn leave(&self) {
-        let origins: Vec<_> = self.origins.lock().iter().filter_map(Weak::upgrade).collect();
-        origins.iter().for_each(|o| o.leave());
-    }
-
-    /// Letters and wake-ups of all loops.
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        self.loops.lock().iter().map(|b| b.mailbox.counts()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
     }
 }
 
 impl LoopBridge {
-    fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
+    pub(crate) fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
         // Made before the bridge, which they must know; the bridge ends without them, and not they without it.
-        let slot: Arc<OnceLock<Weak<Self>>> = Arc::default();
-        let to_drain = slot.clone();
-        let drain = move |py: Python<'_>| bridge_of(&to_drain).map_or(Ok(()), |b| b.drain(py));
-        let to_deliver = slot.clone();
+        let slot = Slot::default();
+        let known = slot.clone();
         let deliver = PyCFunction::new_closure(event_loop.py(), None, None, move |args, _| {
-            bridge_of(&to_deliver).map_or(Ok(()), |b| b.deliver_all(args.py()))
+            bridge_of(&known).map_or(Ok(()), |b| b.deliver_all(args.py()))
         })?;
-        let (mailbox, fd) = Self::waking(event_loop, drain)?;
+        let (mailbox, fd) = Self::waking(event_loop, slot.clone())?;
         let made = Arc::new(Self {
             event_loop: event_loop.clone().unbind(),
             call_soon: event_loop.getattr("call_soon")?.unbind(),
             deliver: deliver.into_any().unbind(),
-            mailbox,
+            mailbox: Own::new(mailbox),
             waiters: Mutex::default(),
             letters: Mutex::default(),
             fd,
@@ -166,11 +122,8 @@ impl LoopBridge {
         Ok(made)
     }
 
-    /// The mailbox that has the loop call `drain`.
-    fn waking(
-        event_loop: &Bound<'_, PyAny>,
-        drain: impl Fn(Python<'_>) -> PyResult<()> + Send + Sync + 'static,
-    ) -> PyResult<(Arc<Mailbox>, Watched)> {
+    /// A mailbox that has the loop drain it.
+    fn waking(event_loop: &Bound<'_, PyAny>, slot: Slot) -> PyResult<(Arc<Mailbox>, Watched)> {
         let py = event_loop.py();
         #[cfg(target_os = "linux")]
         if event_loop.getattr_opt("add_reader")?.is_some()
@@ -183,15 +136,19 @@ impl LoopBridge {
                 let _ = rustix::io::write(&*wake, &1u64.to_ne_bytes());
             });
             // The callback holds the descriptor: it stays open for as long as the loop watches it.
-            let watched = fd.clone();
+            let (watched, reader) = (fd.clone(), Reader(slot));
             let drain = PyCFunction::new_closure(py, None, None, move |args, _| {
+                let Some(bridge) = bridge_of(&reader.0) else { return Ok(()) };
                 let _ = rustix::io::read(&*watched, &mut [0u8; 8]);
-                drain(args.py())
+                bridge.drain(args.py())
             })?;
             event_loop.call_method1("add_reader", (number, drain))?;
             return Ok((mailbox, Some(fd)));
         }
-        let drain = PyCFunction::new_closure(py, None, None, move |args, _| drain(args.py()))?.unbind();
+        let drain = PyCFunction::new_closure(py, None, None, move |args, _| {
+            bridge_of(&slot).map_or(Ok(()), |b| b.drain(args.py()))
+        })?
+        .unbind();
         let call = event_loop.getattr("call_soon_threadsafe")?.unbind();
         let mailbox = Mailbox::new(move || {
             // No interpreter, or a closed loop: nobody is left to hear.
@@ -200,7 +157,11 @@ impl LoopBridge {
         Ok((mailbox, None))
     }
 
-    fn is_closed(&self, py: Python<'_>) -> bool {
+    pub(crate) fn is_of(&self, event_loop: &Bound<'_, PyAny>) -> bool {
+        self.event_loop.is(event_loop)
+    }
+
+    pub(crate) fn is_closed(&self, py: Python<'_>) -> bool {
         self.event_loop.call_method0(py, "is_closed").and_then(|v| v.extract(py)).unwrap_or(true)
     }
 
@@ -210,7 +171,7 @@ impl LoopBridge {
 
     fn completion(&self, waiter: Waiter) -> Completion {
         let token = self.waiters.lock().insert(waiter) as u64;
-        Completion::Host { mailbox: self.mailbox.clone(), token }
+        Completion::Host { mailbox: self.mailbox().clone(), token }
     }
 
     /// Starts something that ends by a letter. When it does not start, or is done at once, nothing is left behind.
@@ -235,15 +196,43 @@ impl LoopBridge {
         drop(forgotten);
     }
 
+    /// Only for whoever has a handle of this process.
     pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
-        &self.mailbox
+        self.mailbox.fixed()
+    }
+
+    /// The loop is closed, and nobody reads letters any more: what waits is let go of, and what fails from now on is the
+    /// next flush's.
+    pub(crate) fn retire(&self) {
+        if !self.mailbox.is_ours() {
+            return;
+        }
+        let waiters = std::mem::take(&mut *self.waiters.lock());
+        let mut sends: Vec<(&Producer, HashSet<u64>)> = Vec::new();
+        for (token, waiter) in &waiters {
+            let Waiter::Send(_, p) = waiter else { continue };
+            match sends.iter_mut().find(|(known, _)| known.is(p.fixed())) {
+                Some((_, tokens)) => drop(tokens.insert(token as u64)),
+                None => sends.push((p.fixed(), HashSet::from([token as u64]))),
+            }
+        }
+        for (producer, tokens) in &sends {
+            producer.abandon(self.mailbox(), tokens);
+        }
+        let late = std::mem::take(&mut *self.letters.lock());
+        for Letter { token, body } in late.into_iter().chain(self.mailbox().close()) {
+            let token = usize::try_from(token).unwrap_or(usize::MAX);
+            if let Some(Waiter::Send(_, p)) = waiters.get(token) {
+                unheard(p.fixed(), body);
+            }
+        }
     }
 
     /// A send: its future, its token, and what starting it said.
     pub(crate) fn start_send<T>(
         self: &Arc<Self>,
         py: Python<'_>,
-        producer: &Producer,
+        producer: &Own<Producer>,
         f: impl FnOnce(Completion) -> T,
     ) -> PyResult<(Py<Waiting>, usize, T)> {
         let producer = producer.clone();
@@ -256,7 +245,9 @@ impl LoopBridge {
         let sends: Vec<_> = {
             let waiters = self.waiters.lock();
             let send = |(token, waiter): (usize, &Waiter)| match waiter {
-                Waiter::Send(future, p) if p.is(producer) => Some((token as u64, future.clone_ref(py))),
+                Waiter::Send(future, p) if p.fixed().is(producer) => {
+                    Some((token as u64, future.clone_ref(py)))
+                }
                 _ => None,
             };
             waiters.iter().filter_map(send).collect()
@@ -265,7 +256,7 @@ impl LoopBridge {
         let gone = Waiting::abandoned(py, sends.iter().map(|(_, future)| future), 2)?;
         let mut abandoned: HashSet<u64> =
             sends.iter().zip(gone).filter(|(_, gone)| *gone).map(|((token, _), _)| *token).collect();
-        for token in producer.abandon(&self.mailbox, &abandoned) {
+        for token in producer.abandon(self.mailbox(), &abandoned) {
             abandoned.remove(&token);
             self.forget(usize::try_from(token).unwrap_or(usize::MAX));
         }
@@ -281,14 +272,14 @@ impl LoopBridge {
     /// A function to be called on this loop with errors.
     pub(crate) fn listener(self: &Arc<Self>, f: Py<PyAny>) -> Listener {
         let token = self.waiters.lock().insert(Waiter::Listener(f, self.clone())) as u64;
-        let told = Told { mailbox: self.mailbox.clone(), token };
+        let told = Told { mailbox: self.mailbox().clone(), token };
         Listener::new(move |e| told.post(Body::Done(Err(e))))
     }
 
     /// A function to be called on this loop with questions for credentials.
     pub(crate) fn source(self: &Arc<Self>, f: Py<PyAny>) -> CredentialsSource {
         let token = self.waiters.lock().insert(Waiter::Listener(f, self.clone())) as u64;
-        let told = Told { mailbox: self.mailbox.clone(), token };
+        let told = Told { mailbox: self.mailbox().clone(), token };
         CredentialsSource::asking(move |question| {
             let convert: Convert = Box::new(move |py| Ok(Py::new(py, Question::new(question))?.into_any()));
             told.post(Body::Host(Box::new(convert)));
@@ -330,7 +321,7 @@ impl LoopBridge {
     /// notebooks do, and the loop must be able to call this again then.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         let mut arrived = Vec::new();
-        self.mailbox.drain(BATCH, &mut arrived);
+        self.mailbox().drain(BATCH, &mut arrived);
         let mut letters = self.letters.lock();
         let idle = letters.is_empty();
         letters.extend(arrived);
@@ -388,7 +379,7 @@ impl LoopBridge {
             let gone = future.get().is_done();
             if gone || (has_failures(&body) && Waiting::abandoned(py, [&future], 1)?.contains(&true)) {
                 // Cancelled, or dropped: the wait, not the message.
-                failures(body).into_iter().for_each(|e| p.unreported(e));
+                unheard(p.fixed(), body);
                 return Ok(());
             }
         }
@@ -402,7 +393,8 @@ impl LoopBridge {
 #[cfg(target_os = "linux")]
 impl Drop for LoopBridge {
     fn drop(&mut self) {
-        let Some(fd) = &self.fd else { return };
+        // In a forked child the loop, and what wakes it, are the parent's.
+        let Some(fd) = self.fd.as_ref().filter(|_| self.mailbox.is_ours()) else { return };
         let number = fd.as_raw_fd();
         // Removing a reader is the loop thread's business; a closed loop refuses, having dropped it already.
         let _ = Python::try_attach(|py| {
@@ -421,12 +413,14 @@ fn has_failures(body: &Body) -> bool {
     }
 }
 
-fn failures(body: Body) -> Vec<Error> {
-    match body {
+/// The failures of a send that nobody is left to hear of: the next flush tells them.
+fn unheard(producer: &Producer, body: Body) {
+    let failures = match body {
         Body::Sent(Err(e)) | Body::Done(Err(e)) => vec![e],
         Body::Many(results) => results.into_iter().filter_map(Result::err).collect(),
         _ => Vec::new(),
-    }
+    };
+    failures.into_iter().for_each(|e| producer.unreported(e));
 }
 
 fn to_python(py: Python<'_>, body: Body) -> PyResult<Bound<'_, PyAny>> {

@@ -1,7 +1,8 @@
 //! The bus.
 
 use crate::{
-    bridge::Bridges,
+    awaitable::Ready,
+    bridges::Bridges,
     consumer::Consumer,
     convert,
     dead_letters::DeadLetters,
@@ -9,7 +10,7 @@ use crate::{
     events::Events,
     producer::Producer,
 };
-use nats_eventbus::Config;
+use nats_eventbus::{Config, State, runtime::Own};
 use pyo3::{
     prelude::*,
     types::{PyDict, PyString},
@@ -32,13 +33,13 @@ pub(crate) fn connect<'py>(
     let source = source.map(|f| bridge.source(f));
     let config = Config::load_with(given, |name| std::env::var(name).ok(), source).or_raise(py)?;
     let work = async move { nats_eventbus::Bus::connect(config, &candidates).await };
-    bridge.call(py, work, |py, inner| Ok(Py::new(py, Bus { inner, bridges })?.into_any()))
+    bridge.call(py, work, |py, inner| Ok(Py::new(py, Bus { inner: Own::new(inner), bridges })?.into_any()))
 }
 
 /// An open bus.
 #[pyclass(frozen, module = "nats_eventbus._native")]
 pub(crate) struct Bus {
-    inner: nats_eventbus::Bus,
+    inner: Own<nats_eventbus::Bus>,
     bridges: Arc<Bridges>,
 }
 
@@ -52,45 +53,50 @@ pub(crate) fn dict<'py, T: serde::Serialize>(py: Python<'py>, value: &T) -> PyRe
 
 #[pymethods]
 impl Bus {
+    /// Whether this process opened it.
+    fn is_ours(&self) -> bool {
+        self.inner.is_ours()
+    }
+    /// In a forked child nothing is open.
     #[getter]
     fn state(&self) -> &'static str {
-        self.inner.state().as_str()
+        self.inner.get().map_or(State::Closed, nats_eventbus::Bus::state).as_str()
     }
     #[getter]
     fn name(&self) -> &str {
-        &self.inner.config().name
+        &self.inner.fixed().config().name
     }
     #[getter]
     fn jetstream(&self) -> bool {
-        self.inner.config().jetstream
+        self.inner.fixed().config().jetstream
     }
     #[getter]
     fn server<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        dict(py, &self.inner.server())
+        dict(py, &self.inner.get().or_raise(py)?.server())
     }
     #[getter]
     fn drain_timeout(&self) -> f64 {
-        self.inner.config().drain_timeout.as_secs_f64()
+        self.inner.fixed().config().drain_timeout.as_secs_f64()
     }
     /// What the settings allow and is still unwise.
     #[getter]
     fn warnings(&self) -> Vec<String> {
-        self.inner.warnings().to_vec()
+        self.inner.fixed().warnings().to_vec()
     }
-    fn events(&self) -> Events {
-        Events::new(self.inner.events(), self.bridges.clone())
+    fn events(&self, py: Python<'_>) -> PyResult<Events> {
+        Ok(Events::new(self.inner.get().or_raise(py)?.events(), self.bridges.clone()))
     }
     fn force_reconnect<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let bus = self.inner.clone();
+        let bus = self.inner.get().or_raise(py)?.clone();
         self.bridges.current(py)?.call(py, async move { bus.force_reconnect().await }, |py, ()| Ok(py.None()))
     }
     fn health<'py>(&self, py: Python<'py>, timeout: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let (bus, timeout) = (self.inner.clone(), convert::time(timeout, "timeout")?);
+        let (bus, timeout) = (self.inner.get().or_raise(py)?.clone(), convert::time(timeout, "timeout")?);
         let work = async move { Ok(bus.health(timeout).await) };
         self.bridges.current(py)?.call(py, work, |py, health| dict(py, &health).map(Bound::unbind))
     }
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        dict(py, &self.inner.metrics())
+        dict(py, &self.inner.get().or_raise(py)?.metrics())
     }
     /// Results handed to event loops, and the wake-ups they took.
     fn bridge_counts(&self) -> (u64, u64) {
@@ -105,12 +111,12 @@ impl Bus {
         on_error: Option<Py<PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Producer> {
-        let config = convert::config(settings, py)?;
-        let inner = self.inner.producer(topic, config).or_raise(py)?;
+        let bus = self.inner.get().or_raise(py)?;
+        let inner = bus.producer(topic, convert::config(settings, py)?).or_raise(py)?;
         if let Some(listener) = on_error {
             inner.on_error(self.bridges.current(py)?.listener(listener));
         }
-        Ok(Producer { inner, bridges: self.bridges.clone() })
+        Ok(Producer { inner: Own::new(inner), bridges: self.bridges.clone() })
     }
 
     #[pyo3(signature = (topic, **settings))]
@@ -121,7 +127,7 @@ impl Bus {
         settings: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let config = convert::config(settings, py)?;
-        let (bus, bridges) = (self.inner.clone(), self.bridges.clone());
+        let (bus, bridges) = (self.inner.get().or_raise(py)?.clone(), self.bridges.clone());
         let work = async move { bus.consumer(&topic, config).await };
         self.bridges
             .current(py)?
@@ -129,11 +135,12 @@ impl Bus {
     }
 
     fn dead_letters(&self, py: Python<'_>, topic: &str, group: &str) -> PyResult<DeadLetters> {
-        Ok(DeadLetters::new(self.inner.dead_letters(topic, group).or_raise(py)?, self.bridges.clone()))
+        let letters = self.inner.get().or_raise(py)?.dead_letters(topic, group).or_raise(py)?;
+        Ok(DeadLetters::new(letters, self.bridges.clone()))
     }
 
     fn respond<'py>(&self, py: Python<'py>, topic: String, group: String) -> PyResult<Bound<'py, PyAny>> {
-        let (bus, bridges) = (self.inner.clone(), self.bridges.clone());
+        let (bus, bridges) = (self.inner.get().or_raise(py)?.clone(), self.bridges.clone());
         let work = async move { bus.respond(&topic, &group).await };
         self.bridges
             .current(py)?
@@ -149,12 +156,13 @@ impl Bus {
         timeout: &Bound<'py, PyAny>,
         headers: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let bus = self.inner.get().or_raise(py)?;
         let (body, options) =
             (convert::body(body)?, convert::Extras { headers, ..convert::Extras::default() }.options()?);
         let timeout = convert::time(timeout, "timeout")?;
         let bridge = self.bridges.current(py)?;
-        let (future, token, started) = bridge
-            .start_call(py, |done| self.inner.start_request(topic, body.as_ref(), &options, timeout, done))?;
+        let (future, token, started) =
+            bridge.start_call(py, |done| bus.start_request(topic, body.as_ref(), &options, timeout, done))?;
         if let Err(e) = started.or_raise(py) {
             bridge.forget(token);
             return Err(e);
@@ -163,14 +171,15 @@ impl Bus {
     }
 
     fn streams<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let bus = self.inner.clone();
+        let bus = self.inner.get().or_raise(py)?.clone();
         self.bridges
             .current(py)?
             .call(py, async move { bus.streams().await }, |py, all| dict(py, &all).map(Bound::unbind))
     }
 
-    fn stream(&self, name: &str) -> Stream {
-        Stream { inner: self.inner.stream(name), bridges: self.bridges.clone() }
+    fn stream(&self, py: Python<'_>, name: &str) -> PyResult<Stream> {
+        let inner = Own::new(self.inner.get().or_raise(py)?.stream(name));
+        Ok(Stream { inner, bridges: self.bridges.clone() })
     }
 
     fn declare_stream<'py>(
@@ -179,13 +188,13 @@ impl Bus {
         name: String,
         subjects: Vec<String>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let bus = self.inner.clone();
+        let bus = self.inner.get().or_raise(py)?.clone();
         let work = async move { bus.declare_stream(&name, &subjects).await };
         self.bridges.current(py)?.call(py, work, |py, info| dict(py, &info).map(Bound::unbind))
     }
 
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let bus = self.inner.clone();
+        let Ok(bus) = self.inner.get().cloned() else { return Ready::none(py) };
         self.bridges.leave();
         self.bridges.current(py)?.call(py, async move { bus.close().await }, |py, ()| Ok(py.None()))
     }
@@ -194,7 +203,7 @@ impl Bus {
 /// A stream by name.
 #[pyclass(frozen, module = "nats_eventbus._native")]
 pub(crate) struct Stream {
-    inner: nats_eventbus::Stream,
+    inner: Own<nats_eventbus::Stream>,
     bridges: Arc<Bridges>,
 }
 
@@ -202,10 +211,10 @@ pub(crate) struct Stream {
 impl Stream {
     #[getter]
     fn name(&self) -> &str {
-        self.inner.name()
+        self.inner.fixed().name()
     }
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let stream = self.inner.clone();
+        let stream = self.inner.get().or_raise(py)?.clone();
         let work = async move { stream.info().await };
         self.bridges.current(py)?.call(py, work, |py, info| dict(py, &info).map(Bound::unbind))
     }

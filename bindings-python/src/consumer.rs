@@ -2,12 +2,12 @@
 
 use crate::{
     awaitable::{Polling, Ready, Step, Stepper},
-    bridge::Bridges,
+    bridges::Bridges,
     errors::OrRaise,
     future::Waiting,
     message::{Message, Origin},
 };
-use nats_eventbus::{Delivery, Error, ErrorKind, Handled};
+use nats_eventbus::{Delivery, Error, ErrorKind, Handled, runtime::Own};
 use pyo3::{exceptions::PyStopAsyncIteration, prelude::*};
 use std::sync::Arc;
 
@@ -17,17 +17,18 @@ const BATCH: usize = 64;
 /// Receives the messages of a topic for a group.
 #[pyclass(frozen, module = "nats_eventbus._native")]
 pub(crate) struct Consumer {
-    inner: nats_eventbus::Consumer,
+    inner: Own<nats_eventbus::Consumer>,
     origin: Arc<Origin>,
 }
 
 /// The next message if there is one now: `None` when there is none, an error at the end.
 fn pop(origin: &Origin, py: Python<'_>) -> PyResult<Option<Delivery>> {
+    let consumer = origin.consumer.get().or_raise(py)?;
     if let Some(d) = origin.local.lock().pop_front() {
         return Ok(Some(d));
     }
     let mut batch = Vec::with_capacity(BATCH);
-    if !origin.consumer.take(BATCH, &mut batch).or_raise(py)? {
+    if !consumer.take(BATCH, &mut batch).or_raise(py)? {
         return Err(PyStopAsyncIteration::new_err(()));
     }
     let mut local = origin.local.lock();
@@ -37,21 +38,23 @@ fn pop(origin: &Origin, py: Python<'_>) -> PyResult<Option<Delivery>> {
 
 impl Consumer {
     pub(crate) fn new(inner: nats_eventbus::Consumer, bridges: Arc<Bridges>) -> Self {
+        let inner = Own::new(inner);
         let origin = Origin::new(inner.clone(), bridges);
         Self { inner, origin }
     }
 
     /// A future that is done when there is something to take, or none when there is already.
     fn wait(origin: &Origin, py: Python<'_>) -> PyResult<Option<Py<Waiting>>> {
+        let consumer = origin.consumer.get().or_raise(py)?;
         let bridge = origin.bridges.current(py)?;
         let last = origin.waited.lock().take();
         if let Some((bridge, token, future)) = last {
             // A cancelled wait leaves nothing behind; one that has ended was read already, or will be.
-            if future.get().is_cancelled() && origin.consumer.disarm(bridge.mailbox(), token as u64) {
+            if future.get().is_cancelled() && consumer.disarm(bridge.mailbox(), token as u64) {
                 bridge.forget(token);
             }
         }
-        let (future, token, armed) = bridge.start_call(py, |done| origin.consumer.arm(done))?;
+        let (future, token, armed) = bridge.start_call(py, |done| consumer.arm(done))?;
         if !armed {
             bridge.forget(token);
             return Ok(None);
@@ -65,15 +68,15 @@ impl Consumer {
 impl Consumer {
     #[getter]
     fn topic(&self) -> &str {
-        self.inner.topic()
+        self.inner.fixed().topic()
     }
     #[getter]
     fn group(&self) -> &str {
-        self.inner.group()
+        self.inner.fixed().group()
     }
     #[getter]
     fn stream(&self) -> Option<&str> {
-        self.inner.stream().map(AsRef::as_ref)
+        self.inner.fixed().stream().map(AsRef::as_ref)
     }
     fn __aiter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
         slf
@@ -106,17 +109,18 @@ impl Consumer {
 
     /// Up to `max` messages that are there now.
     fn take(&self, py: Python<'_>, max: usize) -> PyResult<Vec<Message>> {
+        let consumer = self.inner.get().or_raise(py)?;
         let mut out: Vec<_> = {
             let mut local = self.origin.local.lock();
             let n = local.len().min(max);
             local.drain(..n).collect()
         };
-        if out.len() < max && !self.inner.take(max - out.len(), &mut out).or_raise(py)? && out.is_empty() {
+        if out.len() < max && !consumer.take(max - out.len(), &mut out).or_raise(py)? && out.is_empty() {
             return Err(crate::errors::raise(
                 py,
                 &Error::new(ErrorKind::Closed, "the consumer is closed")
-                    .topic(self.inner.topic())
-                    .group(self.inner.group()),
+                    .topic(consumer.topic())
+                    .group(consumer.group()),
             ));
         }
         Ok(out.into_iter().map(|d| Message::new(py, d, Some(self.origin.clone()))).collect())
@@ -131,24 +135,28 @@ impl Consumer {
     }
 
     /// Gives back messages taken and not handled.
-    fn put_back(&self, messages: Vec<PyRef<'_, Message>>) {
-        self.inner.put_back(messages.iter().map(|m| m.delivery.clone()).collect());
+    fn put_back(&self, py: Python<'_>, messages: Vec<PyRef<'_, Message>>) -> PyResult<()> {
+        let consumer = self.inner.get().or_raise(py)?;
+        consumer.put_back(messages.iter().map(|m| m.delivery.clone()).collect());
+        Ok(())
     }
 
     /// Handlers: from now on what is handed out counts against the prefetch until it is settled.
-    fn handle(&self) {
-        self.inner.handle();
+    fn handle(&self, py: Python<'_>) -> PyResult<()> {
+        self.inner.get().or_raise(py)?.handle();
+        Ok(())
     }
 
     /// Handlers: whether the handler may see it; else it has become a dead letter.
-    fn admit(&self, m: &Message) -> bool {
-        self.inner.admit(&m.delivery)
+    fn admit(&self, py: Python<'_>, m: &Message) -> PyResult<bool> {
+        Ok(self.inner.get().or_raise(py)?.admit(&m.delivery))
     }
 
     /// Handlers: settles by how the handler ended: nothing given, a failure's text, a rejection's, or a delay.
     #[pyo3(signature = (m, *, failed=None, rejected=None, retry_after=None))]
     fn finish(
         &self,
+        py: Python<'_>,
         m: &Message,
         failed: Option<String>,
         rejected: Option<String>,
@@ -160,23 +168,29 @@ impl Consumer {
             (None, None, Some(delay)) => Handled::RetryAfter(crate::convert::time(delay, "RetryAfter")?),
             (None, None, None) => Handled::Done,
         };
-        self.inner.finish(&m.delivery, how);
+        self.inner.get().or_raise(py)?.finish(&m.delivery, how);
         Ok(())
     }
 
     #[getter]
     fn concurrency(&self) -> usize {
-        self.inner.concurrency()
+        self.inner.fixed().concurrency()
     }
 
+    /// Whether this process opened it.
+    fn is_ours(&self) -> bool {
+        self.inner.is_ours()
+    }
+
+    /// In a forked child nothing is open, and nothing is done.
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let Ok(inner) = self.inner.get().cloned() else { return Ready::none(py) };
         self.origin.leave();
-        let inner = self.inner.clone();
         self.origin.bridges.current(py)?.call(py, async move { inner.close().await }, |py, ()| Ok(py.None()))
     }
 
     fn __repr__(&self) -> String {
-        let i = &self.inner;
+        let i = self.inner.fixed();
         format!("<Consumer topic={:?} group={:?}>", i.topic(), i.group())
     }
 }

@@ -1,7 +1,11 @@
 //! Dead letters.
 
-use crate::{bridge::Bridges, convert, errors::raise};
-use nats_eventbus::{DeadLetter as Letter, DeadLetters as Letters, Error, ErrorKind};
+use crate::{
+    bridges::Bridges,
+    convert,
+    errors::{OrRaise, raise},
+};
+use nats_eventbus::{DeadLetter as Letter, DeadLetters as Letters, Error, ErrorKind, runtime::Own};
 use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict},
@@ -11,13 +15,13 @@ use std::sync::Arc;
 /// The dead letters of a topic and a group.
 #[pyclass(frozen, module = "nats_eventbus._native")]
 pub(crate) struct DeadLetters {
-    inner: Letters,
+    inner: Own<Letters>,
     bridges: Arc<Bridges>,
 }
 
 impl DeadLetters {
     pub(crate) fn new(inner: Letters, bridges: Arc<Bridges>) -> Self {
-        Self { inner, bridges }
+        Self { inner: Own::new(inner), bridges }
     }
 }
 
@@ -25,21 +29,21 @@ impl DeadLetters {
 impl DeadLetters {
     #[getter]
     fn topic(&self) -> &str {
-        self.inner.topic()
+        self.inner.fixed().topic()
     }
     #[getter]
     fn group(&self) -> &str {
-        self.inner.group()
+        self.inner.fixed().group()
     }
     /// The last position there is now.
     fn last<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let letters = self.inner.clone();
+        let letters = self.inner.get().or_raise(py)?.clone();
         self.bridges.current(py)?.call(py, async move { letters.last().await }, number)
     }
     /// The first letter behind a position, or None.
     fn next_after<'py>(&self, py: Python<'py>, position: u64) -> PyResult<Bound<'py, PyAny>> {
-        let (letters, bridges) = (self.inner.clone(), self.bridges.clone());
-        let of = letters.clone();
+        let (letters, bridges) = (self.inner.get().or_raise(py)?.clone(), self.bridges.clone());
+        let of = self.inner.clone();
         let work = async move { letters.next_after(position).await };
         self.bridges.current(py)?.call(py, work, |py, found| match found {
             Some(letter) => Ok(Py::new(py, DeadLetter { letter, of, bridges })?.into_any()),
@@ -48,12 +52,12 @@ impl DeadLetters {
     }
     /// Replays all there are now; how many.
     fn replay<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let letters = self.inner.clone();
+        let letters = self.inner.get().or_raise(py)?.clone();
         self.bridges.current(py)?.call(py, async move { letters.replay_all().await }, number)
     }
     /// Removes all there are now; how many.
     fn discard<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let letters = self.inner.clone();
+        let letters = self.inner.get().or_raise(py)?.clone();
         self.bridges.current(py)?.call(py, async move { letters.discard_all().await }, number)
     }
 }
@@ -67,7 +71,7 @@ fn number(py: Python<'_>, n: u64) -> PyResult<Py<PyAny>> {
 #[pyclass(frozen, module = "nats_eventbus")]
 pub(crate) struct DeadLetter {
     letter: Letter,
-    of: Letters,
+    of: Own<Letters>,
     bridges: Arc<Bridges>,
 }
 
@@ -140,13 +144,13 @@ impl DeadLetter {
     }
     /// Sends it to its group again; then it is removed.
     fn replay<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (of, letter) = (self.of.clone(), self.letter.clone());
+        let (of, letter) = (self.of.get().or_raise(py)?.clone(), self.letter.clone());
         let work = async move { of.replay(&letter).await };
         self.bridges.current(py)?.call(py, work, |py, ()| Ok(py.None()))
     }
     /// Removes it. False when it was removed already.
     fn discard<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (of, letter) = (self.of.clone(), self.letter.clone());
+        let (of, letter) = (self.of.get().or_raise(py)?.clone(), self.letter.clone());
         let work = async move { of.discard(&letter).await };
         let convert =
             |py: Python<'_>, removed: bool| Ok(removed.into_pyobject(py)?.to_owned().into_any().unbind());

@@ -1,7 +1,13 @@
 //! What happens to a connection, and its questions for credentials.
 
-use crate::{awaitable::Ready, bridge::Bridges, bus::dict, convert, errors::raise};
-use nats_eventbus::{Credentials, Error, ErrorKind};
+use crate::{
+    awaitable::Ready,
+    bridges::Bridges,
+    bus::dict,
+    convert,
+    errors::{OrRaise, raise},
+};
+use nats_eventbus::{Credentials, Error, ErrorKind, runtime::Own};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -9,13 +15,13 @@ use std::sync::Arc;
 /// The events of one listener.
 #[pyclass(frozen, module = "nats_eventbus._native")]
 pub(crate) struct Events {
-    inner: nats_eventbus::Events,
+    inner: Own<Arc<nats_eventbus::Events>>,
     bridges: Arc<Bridges>,
 }
 
 impl Events {
     pub(crate) fn new(inner: nats_eventbus::Events, bridges: Arc<Bridges>) -> Self {
-        Self { inner, bridges }
+        Self { inner: Own::new(Arc::new(inner)), bridges }
     }
 }
 
@@ -23,16 +29,17 @@ impl Events {
 impl Events {
     /// An event that is there already, as a dict.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.inner.take().map(|e| dict(py, &e)).transpose()
+        self.inner.get().or_raise(py)?.take().map(|e| dict(py, &e)).transpose()
     }
     /// Whether none is left and none will come.
-    fn is_over(&self) -> bool {
-        self.inner.is_over()
+    fn is_over(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.inner.get().or_raise(py)?.is_over())
     }
     /// Done when there is something to take, or the end.
     fn ready<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let events = self.inner.get().or_raise(py)?;
         let bridge = self.bridges.current(py)?;
-        let (future, token, armed) = bridge.start_call(py, |done| self.inner.arm(done))?;
+        let (future, token, armed) = bridge.start_call(py, |done| events.arm(done))?;
         if armed {
             return Ok(future.into_bound(py).into_any());
         }
@@ -40,7 +47,9 @@ impl Events {
         Ready::none(py)
     }
     fn close(&self) {
-        self.inner.close();
+        if let Ok(events) = self.inner.get() {
+            events.close();
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! The Python binding: converts, wakes, and hands over. All behaviour is in the core.
 //!
-//! `bridge`: one mailbox per event loop; `awaitable`, `future`: what calls return; one file per noun besides.
+//! `bridge`: one mailbox per event loop; `bridges`: those of a bus; `awaitable`, `future`: what calls return; one file per
+//! noun besides.
 
 // pyo3's signatures need values by reference or owned where clippy would have it otherwise.
 #![allow(missing_docs, clippy::needless_pass_by_value, clippy::unnecessary_wraps, clippy::missing_panics_doc)]
 
 mod awaitable;
 mod bridge;
+mod bridges;
 mod bus;
 mod consumer;
 mod convert;
@@ -17,10 +19,12 @@ mod future;
 mod message;
 mod producer;
 
-#[pyo3::pymodule]
+// Loops share their bridges, and a forked child finds those unlocked, because whoever is at them has the interpreter's
+// lock: free-threaded builds are to turn it on.
+#[pyo3::pymodule(gil_used = true)]
 mod _native {
     use super::errors;
-    use pyo3::prelude::*;
+    use pyo3::{prelude::*, types::PyDict};
 
     #[pymodule_export]
     use super::{
@@ -48,9 +52,21 @@ mod _native {
         nats_eventbus::topic(&tokens).map_err(|e| errors::raise(py, &e))
     }
 
+    /// Called by the interpreter in every forked child.
+    #[pyfunction]
+    fn forked() {
+        nats_eventbus::runtime::forked();
+    }
+
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
         m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        // Not where there is no fork.
+        if let Some(register) = m.py().import("os")?.getattr_opt("register_at_fork")? {
+            let told = PyDict::new(m.py());
+            told.set_item("after_in_child", m.getattr("forked")?)?;
+            register.call((), Some(&told))?;
+        }
         Ok(())
     }
 }

@@ -1,12 +1,13 @@
 //! Messages and acks as Python sees them.
 
 use crate::{
-    bridge::{Bridges, LoopBridge},
+    bridge::LoopBridge,
+    bridges::Bridges,
     convert,
     errors::{OrRaise, raise},
     future::Waiting,
 };
-use nats_eventbus::{Consumer, Delivery, Settle};
+use nats_eventbus::{Consumer, Delivery, Settle, runtime::Own};
 use parking_lot::Mutex;
 use pyo3::{
     prelude::*,
@@ -77,7 +78,7 @@ pub(crate) type Waited = (Arc<LoopBridge>, usize, Py<Waiting>);
 
 /// Where a message came from, for settling it.
 pub(crate) struct Origin {
-    pub(crate) consumer: Consumer,
+    pub(crate) consumer: Own<Consumer>,
     pub(crate) bridges: Arc<Bridges>,
     /// Taken from the core and not yet handed out.
     pub(crate) local: Mutex<VecDeque<Delivery>>,
@@ -91,7 +92,7 @@ pub(crate) struct Origin {
 const TURN: Duration = Duration::from_millis(5);
 
 impl Origin {
-    pub(crate) fn new(consumer: Consumer, bridges: Arc<Bridges>) -> Arc<Self> {
+    pub(crate) fn new(consumer: Own<Consumer>, bridges: Arc<Bridges>) -> Arc<Self> {
         let origin = Arc::new(Self {
             consumer,
             bridges,
@@ -120,15 +121,20 @@ impl Origin {
 
     /// Hands out no more, and gives back what was taken.
     pub(crate) fn leave(&self) {
-        self.consumer.stop();
+        if let Ok(consumer) = self.consumer.get() {
+            consumer.stop();
+        }
         self.give_back();
     }
 
     /// Gives back what was taken and not handed out.
     pub(crate) fn give_back(&self) {
         let left: Vec<_> = self.local.lock().drain(..).collect();
-        if !left.is_empty() {
-            self.consumer.put_back(left);
+        // Those of a forked child are the parent's, which has them, too.
+        if let Ok(consumer) = self.consumer.get()
+            && !left.is_empty()
+        {
+            consumer.put_back(left);
         }
     }
 }
@@ -151,8 +157,9 @@ impl Message {
             o.local.lock().push_front(self.delivery.clone());
         }
     }
-    fn settle(&self, how: &Settle) -> bool {
-        self.origin.as_ref().is_some_and(|o| o.consumer.settle(self.delivery.token, how))
+    fn settle(&self, py: Python<'_>, how: &Settle) -> PyResult<bool> {
+        let Some(o) = &self.origin else { return Ok(false) };
+        Ok(o.consumer.get().or_raise(py)?.settle(self.delivery.token, how))
     }
 }
 
@@ -166,7 +173,7 @@ impl Message {
     /// The group it was received for; None for a reply.
     #[getter]
     fn group(&self) -> Option<&str> {
-        self.origin.as_ref().map(|o| o.consumer.group())
+        self.origin.as_ref().map(|o| o.consumer.fixed().group())
     }
     /// The body.
     #[getter]
@@ -207,7 +214,7 @@ impl Message {
     /// The stream it is stored in; None in core mode.
     #[getter]
     fn stream(&self) -> Option<&str> {
-        self.origin.as_ref()?.consumer.stream().map(AsRef::as_ref)
+        self.origin.as_ref()?.consumer.fixed().stream().map(AsRef::as_ref)
     }
     /// When it was stored, as a UTC datetime; None in core mode.
     #[getter]
@@ -228,23 +235,23 @@ impl Message {
             .map_err(|e| self.undecodable(py, &format!("the body is not JSON: {e}")))
     }
     /// Done. Batched on the wire; returns at once. False if it was settled before, or has nothing to settle.
-    fn ack(&self) -> bool {
-        self.settle(&Settle::Ack)
+    fn ack(&self, py: Python<'_>) -> PyResult<bool> {
+        self.settle(py, &Settle::Ack)
     }
     /// To be delivered again, after `delay` (seconds or timedelta) or at once.
     #[pyo3(signature = (delay=None))]
-    fn nak(&self, delay: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+    fn nak(&self, py: Python<'_>, delay: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         let delay = delay.map(|d| convert::time(d, "delay")).transpose()?;
-        Ok(self.settle(&Settle::Nak(delay)))
+        self.settle(py, &Settle::Nak(delay))
     }
     /// Never to be delivered again.
     #[pyo3(signature = (reason=None))]
-    fn term(&self, reason: Option<String>) -> bool {
-        self.settle(&Settle::Term(reason))
+    fn term(&self, py: Python<'_>, reason: Option<String>) -> PyResult<bool> {
+        self.settle(py, &Settle::Term(reason))
     }
     /// Still being worked on: the ack wait starts anew.
-    fn in_progress(&self) -> bool {
-        self.settle(&Settle::InProgress)
+    fn in_progress(&self, py: Python<'_>) -> PyResult<bool> {
+        self.settle(py, &Settle::InProgress)
     }
     /// Acks and waits for the server's word, up to `timeout` seconds (default 5).
     #[pyo3(signature = (timeout=None))]
@@ -255,20 +262,22 @@ impl Message {
     ) -> PyResult<Bound<'py, PyAny>> {
         let timeout = timeout.map_or(Ok(Duration::from_secs(5)), |t| convert::time(t, "timeout"))?;
         let Some(o) = &self.origin else { return crate::awaitable::Ready::none(py) };
+        let consumer = o.consumer.get().or_raise(py)?;
         let (future, _, ()) = o
             .bridges
             .current(py)?
-            .start_call(py, |done| o.consumer.start_ack_confirmed(self.delivery.token, timeout, done))?;
+            .start_call(py, |done| consumer.start_ack_confirmed(self.delivery.token, timeout, done))?;
         Ok(future.into_bound(py).into_any())
     }
     /// Answers a request: a body, or a failure's text.
     #[pyo3(signature = (body=None, *, error=None))]
     fn _reply(&self, py: Python<'_>, body: Option<&Bound<'_, PyAny>>, error: Option<String>) -> PyResult<()> {
         let Some(o) = &self.origin else { return Ok(()) };
+        let consumer = o.consumer.get().or_raise(py)?;
         match (error, body) {
-            (Some(text), _) => o.consumer.reply(&self.delivery, Err(&text)),
-            (None, Some(body)) => o.consumer.reply(&self.delivery, Ok(convert::body(body)?.as_ref())),
-            (None, None) => o.consumer.reply(&self.delivery, Ok(b"")),
+            (Some(text), _) => consumer.reply(&self.delivery, Err(&text)),
+            (None, Some(body)) => consumer.reply(&self.delivery, Ok(convert::body(body)?.as_ref())),
+            (None, None) => consumer.reply(&self.delivery, Ok(b"")),
         }
         .or_raise(py)
     }

@@ -2,10 +2,11 @@
 
 use crate::{
     awaitable::{Polling, Ready, Step, Stepper},
-    bridge::Bridges,
+    bridges::Bridges,
     convert::{Extras, body},
     errors::OrRaise,
 };
+use nats_eventbus::runtime::Own;
 use pyo3::{prelude::*, types::PyDict};
 use std::sync::{
     Arc,
@@ -15,7 +16,7 @@ use std::sync::{
 /// Sends to one topic.
 #[pyclass(frozen, module = "nats_eventbus")]
 pub(crate) struct Producer {
-    pub(crate) inner: nats_eventbus::Producer,
+    pub(crate) inner: Own<nats_eventbus::Producer>,
     pub(crate) bridges: Arc<Bridges>,
 }
 
@@ -24,7 +25,7 @@ impl Producer {
     /// The topic it sends to.
     #[getter]
     fn topic(&self) -> &str {
-        self.inner.topic()
+        self.inner.fixed().topic()
     }
 
     /// Sends one message; await it for its outcome.
@@ -41,18 +42,19 @@ impl Producer {
         expected_last_sequence: Option<u64>,
         expected_last_subject_sequence: Option<u64>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let producer = self.inner.get().or_raise(py)?;
         let (last, of_topic) = (expected_last_sequence, expected_last_subject_sequence);
         let (body, extras) = (crate::convert::body(body)?, Extras { key, id, headers, ttl, last, of_topic });
-        if extras.is_empty() && self.inner.try_send_plain(body.as_ref()) {
+        if extras.is_empty() && producer.try_send_plain(body.as_ref()) {
             return Ready::none(py);
         }
         let options = extras.options()?;
         let bridge = self.bridges.current(py)?;
-        if self.inner.try_send_core(body.as_ref(), &options).or_raise(py)? {
+        if producer.try_send_core(body.as_ref(), &options).or_raise(py)? {
             return Ready::none(py);
         }
         let (future, token, started) =
-            bridge.start_send(py, &self.inner, |done| self.inner.start_send(body.as_ref(), options, done))?;
+            bridge.start_send(py, &self.inner, |done| producer.start_send(body.as_ref(), options, done))?;
         match started.or_raise(py) {
             Ok(true) => Ok(future.into_bound(py).into_any()),
             Ok(false) => {
@@ -80,12 +82,13 @@ impl Producer {
         expected_last_sequence: Option<u64>,
         expected_last_subject_sequence: Option<u64>,
     ) -> PyResult<()> {
+        let producer = self.inner.get().or_raise(py)?;
         let (last, of_topic) = (expected_last_sequence, expected_last_subject_sequence);
         let (body, extras) = (crate::convert::body(body)?, Extras { key, id, headers, ttl, last, of_topic });
-        if extras.is_empty() && self.inner.try_send_plain(body.as_ref()) {
+        if extras.is_empty() && producer.try_send_plain(body.as_ref()) {
             return Ok(());
         }
-        self.inner.send_nowait(body.as_ref(), extras.options()?).or_raise(py)
+        producer.send_nowait(body.as_ref(), extras.options()?).or_raise(py)
     }
 
     /// Sends many messages; await it for one `PubAck` or exception each, in order.
@@ -98,12 +101,13 @@ impl Producer {
         headers: Option<&Bound<'py, PyDict>>,
         ttl: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let producer = self.inner.get().or_raise(py)?;
         let options = Extras { key, headers, ttl, ..Extras::default() }.options()?;
         let items = bodies.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let all = items.iter().map(body).collect::<PyResult<Vec<_>>>()?;
         let bridge = self.bridges.current(py)?;
         let (future, token, started) = bridge.start_send(py, &self.inner, |done| {
-            self.inner.start_send_many(all.iter().map(AsRef::as_ref), &options, done)
+            producer.start_send_many(all.iter().map(AsRef::as_ref), &options, done)
         })?;
         if let Err(e) = started.or_raise(py) {
             bridge.forget(token);
@@ -114,9 +118,10 @@ impl Producer {
 
     /// Waits until everything sent before is settled; raises what failed unreported.
     fn flush<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let producer = self.inner.get().or_raise(py)?;
         let bridge = self.bridges.current(py)?;
-        let coming = bridge.abandon(py, &self.inner)?;
-        let (future, _, ()) = bridge.start_send(py, &self.inner, |done| self.inner.start_flush(done))?;
+        let coming = bridge.abandon(py, producer)?;
+        let (future, _, ()) = bridge.start_send(py, &self.inner, |done| producer.start_flush(done))?;
         if coming.is_empty() {
             return Ok(future.into_bound(py).into_any());
         }
@@ -127,7 +132,8 @@ impl Producer {
                 return Ok(Step::Done(py.None()));
             }
             last.store(!bridge.awaits_any(&coming), Ordering::Relaxed);
-            let (future, _, ()) = bridge.start_send(py, &inner, |done| inner.start_flush(done))?;
+            let producer = inner.get().or_raise(py)?;
+            let (future, _, ()) = bridge.start_send(py, &inner, |done| producer.start_flush(done))?;
             Ok(Step::Wait(future))
         });
         Polling::on(py, step, future)
@@ -135,10 +141,13 @@ impl Producer {
 
     /// Refuses further sends; those under way go on.
     fn close(&self) {
-        self.inner.close();
+        // In a forked child nothing is open.
+        if let Ok(producer) = self.inner.get() {
+            producer.close();
+        }
     }
 
     fn __repr__(&self) -> String {
-        format!("<Producer topic={:?}>", self.inner.topic())
+        format!("<Producer topic={:?}>", self.inner.fixed().topic())
     }
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import html
 import logging
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +48,11 @@ class ServerInfo:
 
 
 class Bus(Closing):
-    """An open connection, and the producers, consumers and streams on it. Made by :func:`connect`."""
+    """An open connection, and the producers, consumers and streams on it. Made by :func:`connect`.
+
+    It may be used from any loop of the process that opened it. In a forked child every call on it, and on what it made,
+    raises ClosedError: the child connects for itself.
+    """
 
     def __init__(self, native: _native.Bus) -> None:
         self._native = native
@@ -262,6 +267,10 @@ class Bus(Closing):
                 for task in late:
                     task.cancel()
                 await asyncio.wait(work)
+            for task in work:
+                if not task.cancelled():
+                    # A handler's `sys.exit` ends the loop by itself: asyncio need not tell of it once more.
+                    task.exception()
             for number in watched:
                 loop.remove_signal_handler(number)
             self._stop = None
@@ -322,8 +331,11 @@ class Bus(Closing):
     async def close(self) -> None:
         """Gives back what is buffered, waits for unsettled sends and acks (up to ``drain_timeout``), disconnects.
 
-        While :meth:`run` runs, it ends first; called by a handler, this only asks it to.
+        While :meth:`run` runs, it ends first; called by a handler, this only asks it to. In a forked child nothing is
+        open, and nothing is done: the parent's bus goes on.
         """
+        if not self._native.is_ours():
+            return
         if self._stop is not None:
             # The handlers' last acks need the connection.
             self._stop.set()
@@ -346,10 +358,14 @@ class Bus(Closing):
 
     def __repr__(self) -> str:
         mode = "jetstream" if self._native.jetstream else "core"
+        if not self._native.is_ours():
+            return f"<Bus {self._native.name!r} of the process that this one was forked from>"
         server = self.server
         return f"<Bus {self._native.name!r} {self.state} to {server.host}:{server.port} ({mode})>"
 
     def _repr_html_(self) -> str:
+        if not self._native.is_ours():
+            return html.escape(repr(self))
         server = self.server
         rows = {
             "state": self.state,

@@ -65,7 +65,7 @@ class Work:
                     continue
                 task = asyncio.create_task(self._handle(m))
                 self._running.add(task)
-                task.add_done_callback(self._running.discard)
+                task.add_done_callback(self._over)
                 if len(self._running) >= places:
                     await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -78,6 +78,12 @@ class Work:
         finally:
             if self._running:
                 await asyncio.wait(self._running)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        # A handler's `sys.exit` ends the loop by itself: asyncio need not tell of it once more.
+        if not task.cancelled() and isinstance(e := task.exception(), Exception):
+            logger.error("a message could not be settled", exc_info=e)
 
     def give_up(self) -> None:
         """The time for draining is over: handlers are cancelled, and their messages go to other workers."""

@@ -7,6 +7,7 @@ from typing import Any, final
 
 __version__: str
 
+def forked() -> None: ...
 def error_kinds() -> list[tuple[str, str, str, bool]]: ...
 def topic(*tokens: str) -> str: ...
 def connect(
@@ -151,6 +152,7 @@ class Producer:
 
 @final
 class Consumer:
+    def is_ours(self) -> bool: ...
     @property
     def topic(self) -> str: ...
     @property
@@ -262,6 +264,7 @@ class Stream:
 
 @final
 class Bus:
+    def is_ours(self) -> bool: ...
     @property
     def state(self) -> str: ...
     @property

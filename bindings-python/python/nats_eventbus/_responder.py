@@ -53,6 +53,9 @@ class Responder(Closing):
 
     async def close(self) -> None:
         """Takes no further requests and lets the running handlers finish."""
+        if not self._native.is_ours():
+            # A forked child's: requests and handlers are the parent's.
+            return
         await self._native.close()
         # The iteration ends once what had arrived is being handled.
         with contextlib.suppress(asyncio.CancelledError):
