@@ -54,7 +54,7 @@ interface Part {
 /** The longest a timer can wait. */
 const FOREVER = 0x7fffffff;
 
-/** An open bus. */
+/** An open bus. It keeps the process, or the worker thread, alive until it is closed. */
 export class Bus {
   private readonly parts = new Set<Part>();
   private readonly runs = new Set<Promise<void>>();
