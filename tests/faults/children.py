@@ -18,7 +18,8 @@ from .ledger import Ledger, Reader
 
 ROOT = Path(__file__).parents[2]
 Language = Literal["python", "node"]
-Role = Literal["producer", "worker"]
+Role = Literal["producer", "worker", "leaver", "loops", "threads"]
+"""The program, one of `workers/`."""
 
 
 def _command(language: Language, role: Role) -> list[str]:

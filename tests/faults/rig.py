@@ -114,6 +114,10 @@ class Rig:
         common: dict[str, Any] = {"group": GROUP, "work": [0, 0], "later": "500ms", "consumer": {}, "connect": {}}
         return self._child("worker", url, who, {**common, **settings})
 
+    def program(self, role: Role, url: str, *, who: str, **settings: Any) -> Child:
+        """Starts another program of workers/; see there for its settings."""
+        return self._child(role, url, who, {"group": GROUP, **settings})
+
     def _child(self, role: Role, url: str, who: str, settings: dict[str, Any]) -> Child:
         given = {"topic": self.topic, **settings, "servers": url, "who": who}
         child = Child(self.language, role, self.folder, given)

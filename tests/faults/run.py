@@ -29,6 +29,7 @@ class Row:
     rules: Rules = field(default_factory=Rules)
     short: frozenset[tuple[str, Language]] | None = None
     """The cases and languages of the short form, where it has not all of them."""
+    languages: tuple[Language, ...] = ("python", "node")
     crowd: bool = False
     """Whether it needs the machine for itself: it asks what a process does with a great many sends at once."""
 

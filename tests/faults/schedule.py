@@ -26,9 +26,11 @@ class Plan:
 
 
 def plans(rows: Iterable[Row], languages: Iterable[Language], *, whole: bool) -> list[Plan]:
-    """Every case of every row in every language, or what the short form has of them; crowds last."""
-    every = [Plan(row, case, language) for row in rows for case in row.cases for language in languages]
-    chosen = [p for p in every if whole or p.row.short is None or (p.case, p.language) in p.row.short]
+    """Every case of every row in every language it is about, or what the short form has of them; crowds last."""
+    given = list(languages)
+    every = [Plan(row, case, language) for row in rows for case in row.cases for language in given]
+    about = [p for p in every if p.language in p.row.languages]
+    chosen = [p for p in about if whole or p.row.short is None or (p.case, p.language) in p.row.short]
     return sorted(chosen, key=lambda plan: plan.row.crowd)
 
 

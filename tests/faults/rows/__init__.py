@@ -26,6 +26,8 @@ from . import (
     r20_no_room,
     r21_no_stream,
     r22_durable,
+    r23_python_processes,
+    r24_node_processes,
     r25_versions,
 )
 
@@ -54,6 +56,8 @@ ROWS: dict[int, Row] = {
         r20_no_room,
         r21_no_stream,
         r22_durable,
+        r23_python_processes,
+        r24_node_processes,
         r25_versions,
     )
 }

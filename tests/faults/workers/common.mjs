@@ -89,8 +89,12 @@ export function finish() {
   process.stdin.unref();
 }
 
-/** Lines from the rig; when the rig is gone, so is this process. */
+/** Lines from the rig; when the rig is gone, so is this process. `block SECONDS` blocks the loop, here. */
 export async function* commands() {
-  for await (const line of createInterface({ input: process.stdin })) yield line.trim();
+  for await (const line of createInterface({ input: process.stdin })) {
+    const [command, seconds] = line.trim().split(" ");
+    if (command === "block") Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, seconds * 1000);
+    else yield line.trim();
+  }
   process.exit(70);
 }

@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -60,12 +61,16 @@ def error_fields(e: BaseException) -> dict[str, Any]:
 
 
 async def commands() -> AsyncIterator[str]:
-    """Lines from the rig; when the rig is gone, so is this process."""
+    """Lines from the rig; when the rig is gone, so is this process. `block SECONDS` blocks the loop, here."""
     loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     try:
         while line := await reader.readline():
-            yield line.decode().strip()
+            command = line.decode().strip()
+            if command.startswith("block "):
+                time.sleep(float(command.removeprefix("block ")))  # noqa: ASYNC251, that is the fault
+                continue
+            yield command
         os._exit(70)
     finally:
         transport.close()

@@ -17,6 +17,7 @@ from typing import Any
 import nats_eventbus as eb
 
 from tests.faults.ledger import Writer
+from tests.faults.workers.child import fork
 from tests.faults.workers.common import (
     commands,
     error_fields,
@@ -48,7 +49,7 @@ class Work:
         self._ledger.write("start", call=call, id=m.id or body["id"], attempt=m.attempt, **start)
         how = "raised"
         try:
-            await self._do(body, m.attempt)
+            await self._do(m, body, m.attempt)
             how = "ok"
         except eb.Reject:
             how = "rejected"
@@ -62,7 +63,7 @@ class Work:
         finally:
             self._ledger.write("end", call=call, how=how)
 
-    async def _do(self, body: dict[str, Any], attempt: int) -> None:
+    async def _do(self, m: eb.Message, body: dict[str, Any], attempt: int) -> None:
         least, most = self._given["work"]
         if most:
             # Uneven, and the same in every run.
@@ -80,6 +81,8 @@ class Work:
                 recurse()
             case "hang":
                 await asyncio.Event().wait()
+            case "fork":
+                await fork(m, self._given, self._ledger)
             case _:
                 pass
 
