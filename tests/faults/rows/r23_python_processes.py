@@ -110,9 +110,9 @@ async def leave(rig: Rig, ways: dict[str, int]) -> Evidence:
     """Of each way as many."""
     server = await rig.server()
     await rig.prepare(server.url, ack_wait=1)
-    producer = rig.producer(server.url, rate=500)
-    count = (100 if rig.long else 12) // len(ways) * len(ways)
-    order = list(ways) * (count // len(ways))
+    producer = rig.producer(server.url, rate=300)
+    count = 100 if rig.long else 12
+    order = [way for _ in range(count) for way in ways][:count]
     rig.random.shuffle(order)
     for n in range(0, count, 2):
         pair = [_leaver(rig, server, f"leaver{n + k}", order[n + k], ways) for k in range(2)]
