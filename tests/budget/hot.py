@@ -1,4 +1,7 @@
-"""One hot path, over a number of messages: ``hot.py WORKLOAD COUNT URL``. Says ``ready`` when the other side may start."""
+"""One hot path, over a number of messages: ``hot.py WORKLOAD COUNT URL``.
+
+Says ``ready`` when the other side may start.
+"""
 
 from __future__ import annotations
 
@@ -61,6 +64,10 @@ async def js_consume(url: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run({f.__name__: f for f in (core_publish, core_receive, js_publish, js_many, js_consume)}[sys.argv[1]](sys.argv[3], int(sys.argv[2])))
+    asyncio.run(
+        {f.__name__: f for f in (core_publish, core_receive, js_publish, js_many, js_consume)}[sys.argv[1]](
+            sys.argv[3], int(sys.argv[2])
+        )
+    )
     # What the interpreter's end costs is no message's.
     os._exit(0)
