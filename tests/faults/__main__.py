@@ -32,6 +32,10 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _ordered(results: dict[Plan, Result]) -> list[Result]:
+    return sorted(results.values(), key=lambda r: (r.row.number, r.row.cases.index(r.case), r.language))
+
+
 def main() -> int:
     """Returns the exit code: 1 if anything broke."""
     given = _arguments()
@@ -48,6 +52,9 @@ def main() -> int:
     def done(plan: Plan, result: Result) -> None:
         results[plan] = result
         _say(f"[{time.monotonic() - start:4.0f} s, {len(results)}/{len(every)}] {result}")
+        if given.report:
+            # As it goes: a run that is stopped leaves a report of what it did.
+            write(_ordered(results), result, given.report, (time.monotonic() - start) / 60)
 
     asyncio.run(
         carry_out(
@@ -60,9 +67,8 @@ def main() -> int:
             done=done,
         )
     )
-    ordered = sorted(results.values(), key=lambda r: (r.row.number, r.row.cases.index(r.case), r.language))
+    ordered = _ordered(results)
     if given.report:
-        write(ordered, given.report, (time.monotonic() - start) / 60)
         _say(f"written to {given.report / 'report.md'}")
     broken = [r.name for r in ordered if r.violations]
     skipped = [r.name for r in ordered if r.skipped]

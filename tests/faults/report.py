@@ -58,9 +58,8 @@ def _lines(results: Sequence[Result], minutes: float) -> Iterator[str]:
             yield f"\n![{r.name}: rates over time]({picture_name(r)})"
 
 
-def write(results: Sequence[Result], folder: Path, minutes: float) -> None:
-    """Writes `report.md` and the pictures."""
+def write(results: Sequence[Result], new: Result, folder: Path, minutes: float) -> None:
+    """Writes `report.md` and the picture of the result that is new."""
     folder.mkdir(parents=True, exist_ok=True)
-    for r in results:
-        (folder / picture_name(r)).write_text(chart(r))
+    (folder / picture_name(new)).write_text(chart(new))
     (folder / "report.md").write_text("\n".join(_lines(results, minutes)) + "\n")

@@ -1,4 +1,4 @@
-//! Issue 4: every way to sign in and every case of TLS: the table all languages share. And what all that tells: no
+//! Every way to sign in and every case of TLS: the table all languages share. And what all that tells: no
 //! secret, in any message, repr or log line, ours or the client's, at any level.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests may
 
