@@ -12,7 +12,7 @@ use nats_eventbus::{
 use parking_lot::Mutex;
 use pyo3::{
     prelude::*,
-    types::{PyCFunction, PyList},
+    types::{PyCFunction, PyDict, PyList, PyTuple},
 };
 #[cfg(target_os = "linux")]
 use rustix::event::{EventfdFlags, eventfd};
@@ -35,6 +35,11 @@ type Watched = Option<()>;
 
 /// A rare call's result, made Python's on the loop's thread.
 type Convert = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
+
+/// A function to be called, and its arguments.
+pub(crate) type Call = (Py<PyAny>, Py<PyTuple>);
+
+const CALLBACK_FAILED: &str = "a callback of a nats-eventbus call failed";
 
 /// What a letter's token stands for.
 enum Waiter {
@@ -69,12 +74,14 @@ impl Drop for Told {
 pub(crate) struct LoopBridge {
     event_loop: Py<PyAny>,
     call_soon: Py<PyAny>,
-    /// Calls [`LoopBridge::deliver_all`].
+    /// Makes the calls that [`LoopBridge::next_call`] gives.
     deliver: Py<PyAny>,
     mailbox: Own<Arc<Mailbox>>,
     waiters: Mutex<Slab<Waiter>>,
     /// Taken from the mailbox and not yet delivered.
     letters: Mutex<VecDeque<Letter>>,
+    /// Of the last letter delivered, and not yet made.
+    calls: Mutex<VecDeque<Call>>,
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     fd: Watched,
 }
@@ -104,18 +111,25 @@ impl LoopBridge {
     pub(crate) fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
         // Made before the bridge, which they must know; the bridge ends without them, and not they without it.
         let slot = Slot::default();
-        let known = slot.clone();
-        let deliver = PyCFunction::new_closure(event_loop.py(), None, None, move |args, _| {
-            bridge_of(&known).map_or(Ok(()), |b| b.deliver_all(args.py()))
+        let (py, taken, told) = (event_loop.py(), slot.clone(), slot.clone());
+        let take = PyCFunction::new_closure(py, None, None, move |args, _| {
+            let first = args.get_item(0)?.is_truthy()?;
+            bridge_of(&taken).map_or(Ok(None), |b| b.next_call(args.py(), first))
         })?;
+        let failed = PyCFunction::new_closure(py, None, None, move |args, _| {
+            let exception = args.get_item(0)?;
+            bridge_of(&told).map_or(Ok(()), |b| b.tell_loop(args.py(), CALLBACK_FAILED, exception.unbind()))
+        })?;
+        let deliver = py.import("nats_eventbus._deliver")?.getattr("deliverer")?.call1((take, failed))?;
         let (mailbox, fd) = Self::waking(event_loop, slot.clone())?;
         let made = Arc::new(Self {
             event_loop: event_loop.clone().unbind(),
             call_soon: event_loop.getattr("call_soon")?.unbind(),
-            deliver: deliver.into_any().unbind(),
+            deliver: deliver.unbind(),
             mailbox: Own::new(mailbox),
             waiters: Mutex::default(),
             letters: Mutex::default(),
+            calls: Mutex::default(),
             fd,
         });
         let _ = slot.set(Arc::downgrade(&made));
@@ -334,25 +348,37 @@ impl LoopBridge {
         self.call_soon.call1(py, (&self.deliver,)).map(drop)
     }
 
-    fn deliver_all(&self, py: Python<'_>) -> PyResult<()> {
-        let mut left = self.letters.lock().len();
-        if left > 1 {
-            // The rest is told from a loop run within, if there is one; else this finds nothing to do.
+    /// The next call to make; none when all is delivered. Python makes it: see `_deliver.py`.
+    fn next_call(&self, py: Python<'_>, first: bool) -> PyResult<Option<Call>> {
+        let many = self.calls.lock().len() + self.letters.lock().len() > 1;
+        if first && many {
+            // The rest is told from a loop run within a call, or after one that ends the loop; else this finds nothing.
             self.deliver_soon(py)?;
         }
-        let mut first = Ok(());
-        while left > 0
-            && let Some(letter) = { self.letters.lock().pop_front() }
-        {
-            left -= 1;
-            // One that fails must not keep the others from their ends.
-            let delivered = self.deliver(py, letter);
-            first = first.and(delivered);
+        loop {
+            if let Some(call) = { self.calls.lock().pop_front() } {
+                return Ok(Some(call));
+            }
+            let Some(letter) = ({ self.letters.lock().pop_front() }) else { return Ok(None) };
+            let calls = self.deliver(py, letter)?;
+            if first && !many && calls.len() > 1 {
+                self.deliver_soon(py)?;
+            }
+            self.calls.lock().extend(calls);
         }
-        first
     }
 
-    fn deliver(&self, py: Python<'_>, Letter { token, body }: Letter) -> PyResult<()> {
+    /// Tells the loop's exception handler.
+    pub(crate) fn tell_loop(&self, py: Python<'_>, message: &str, exception: Py<PyAny>) -> PyResult<()> {
+        let context = PyDict::new(py);
+        context.set_item(pyo3::intern!(py, "message"), message)?;
+        context.set_item(pyo3::intern!(py, "exception"), exception)?;
+        self.event_loop.call_method1(py, pyo3::intern!(py, "call_exception_handler"), (context,)).map(drop)
+    }
+
+    /// Completes what a letter is for; the calls that are to be made.
+    fn deliver(&self, py: Python<'_>, Letter { token, body }: Letter) -> PyResult<Vec<Call>> {
+        let told = |f: Py<PyAny>, what: Py<PyAny>| Ok(vec![(f, PyTuple::new(py, [what])?.unbind())]);
         let waiter = {
             let mut waiters = self.waiters.lock();
             let token = usize::try_from(token).unwrap_or(usize::MAX);
@@ -360,12 +386,12 @@ impl LoopBridge {
                 (Some(Waiter::Listener(f, _)), Body::Done(Err(e))) => {
                     let f = f.clone_ref(py);
                     drop(waiters);
-                    return f.call1(py, (raise(py, e).into_value(py),)).map(drop);
+                    return told(f, raise(py, e).into_value(py).into_any());
                 }
                 (Some(Waiter::Listener(f, _)), Body::Host(_)) => {
                     let f = f.clone_ref(py);
                     drop(waiters);
-                    return f.call1(py, (to_python(py, body)?,)).map(drop);
+                    return told(f, to_python(py, body)?.unbind());
                 }
                 _ => waiters.try_remove(token),
             }
@@ -373,18 +399,18 @@ impl LoopBridge {
         let (future, producer) = match waiter {
             Some(Waiter::Future(f)) => (f, None),
             Some(Waiter::Send(f, p)) => (f, Some(p)),
-            Some(Waiter::Listener(..)) | None => return Ok(()),
+            Some(Waiter::Listener(..)) | None => return Ok(Vec::new()),
         };
         if let Some(p) = producer {
             let gone = future.get().is_done();
             if gone || (has_failures(&body) && Waiting::abandoned(py, [&future], 1)?.contains(&true)) {
                 // Cancelled, or dropped: the wait, not the message.
                 unheard(p.fixed(), body);
-                return Ok(());
+                return Ok(Vec::new());
             }
         }
         if future.get().is_done() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         Waiting::complete(future.bind(py), to_python(py, body))
     }

@@ -2,14 +2,17 @@
 //! a handle and a turn of the loop behind it.
 //!
 //! A coroutine to `create_task`, a future to `gather`, `wait_for` and `shield`. It is completed by the drain, which is a
-//! callback of the loop: whoever waits goes on then and there, as if called by the loop itself.
+//! callback of the loop: whoever waits is called back from there, without a turn of the loop for each.
 
-use crate::{awaitable::thrown, bridge::LoopBridge};
+use crate::{
+    awaitable::thrown,
+    bridge::{Call, LoopBridge},
+};
 use parking_lot::Mutex;
 use pyo3::{
     PyTraverseError, PyVisit,
     exceptions::{
-        PyKeyboardInterrupt, PyRuntimeError, PyStopIteration, PySystemExit,
+        PyRuntimeError, PyStopIteration,
         asyncio::{CancelledError, InvalidStateError},
     },
     intern,
@@ -106,10 +109,8 @@ impl Waiting {
         pending
     }
 
-    /// The drain: this is the end of it. Whoever waits goes on now; it must not have been done before.
-    ///
-    /// Fails with what must end the loop: all else that callbacks raise is the loop's exception handler's.
-    pub(crate) fn complete(slf: &Bound<'_, Self>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<()> {
+    /// The drain: this is the end of it. The calls to make for whoever waits; it must not have been done before.
+    pub(crate) fn complete(slf: &Bound<'_, Self>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<Vec<Call>> {
         let py = slf.py();
         let outcome = match result {
             Ok(value) => Outcome::Value(value.unbind()),
@@ -120,43 +121,17 @@ impl Waiting {
             state.outcome = Some(outcome);
             std::mem::take(&mut state.callbacks)
         };
-        let mut ends = Ok(());
-        for Callback { function, context } in callbacks {
-            let called = context.bind(py).call_method1(intern!(py, "run"), (&function, slf));
-            if let Err(e) = called {
-                if e.is_instance_of::<PySystemExit>(py) || e.is_instance_of::<PyKeyboardInterrupt>(py) {
-                    ends = Err(e);
-                } else {
-                    slf.get().tell_loop(
-                        py,
-                        "a callback of a nats-eventbus call failed",
-                        e.into_value(py).into_any(),
-                    );
-                }
-            }
-        }
-        ends
+        let call = |Callback { function, context }| {
+            let args = PyTuple::new(py, [function.bind(py), slf.as_any()])?;
+            Ok((context.getattr(py, intern!(py, "run"))?, args.unbind()))
+        };
+        callbacks.into_iter().map(call).collect()
     }
 
     fn cancellation(&self, py: Python<'_>) -> PyErr {
         match &self.state.lock().outcome {
             Some(Outcome::Cancelled(Some(message))) => CancelledError::new_err((message.clone_ref(py),)),
             _ => CancelledError::new_err(()),
-        }
-    }
-
-    /// Tells the loop's exception handler.
-    fn tell_loop(&self, py: Python<'_>, message: &str, exception: Py<PyAny>) {
-        let context = PyDict::new(py);
-        let told = context
-            .set_item(intern!(py, "message"), message)
-            .and_then(|()| context.set_item(intern!(py, "exception"), exception))
-            .and_then(|()| {
-                let event_loop = self.bridge.event_loop().bind(py);
-                event_loop.call_method1(intern!(py, "call_exception_handler"), (context,)).map(drop)
-            });
-        if let Err(e) = told {
-            e.write_unraisable(py, None);
         }
     }
 
@@ -341,7 +316,11 @@ impl Drop for Waiting {
         if let Some(Outcome::Failed { exception, retrieved: false }) = self.state.get_mut().outcome.take() {
             let told = Python::try_attach(|py| {
                 let exception = exception.clone_ref(py);
-                self.tell_loop(py, "the exception of a nats-eventbus call was never retrieved", exception);
+                self.bridge.tell_loop(
+                    py,
+                    "the exception of a nats-eventbus call was never retrieved",
+                    exception,
+                )
             });
             drop((told, exception));
         }
