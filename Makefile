@@ -64,6 +64,9 @@ test-faults: build ## Faults, the short form: a few minutes; FAULT_SEED=n replay
 faults: build ## Faults, the long form: writes docs/faults
 	$(PY) -m tests.faults --long --report docs/faults $(ARGS)
 
+test-budget: build-python ## Instructions a message costs, against a budget (needs valgrind; says so where it is skipped)
+	$(VENV)/bin/pytest tests/budget -s -rs $(ARGS)
+
 test-planted: setup ## The checker is checked: bugs planted on purpose, each caught by a row of the fault rig
 	$(PY) -m tests.faults.planted
 
@@ -96,4 +99,4 @@ bench-quick: setup ## The main workloads in under 3 minutes, to target/bench/rep
 clean: ## Everything that was built
 	rm -rf target dist $(VENV) node_modules bindings-node/dist bindings-node/native
 
-.PHONY: help demo test setup build build-python build-node test-rust test-python test-node test-interop test-faults faults test-planted fmt lint audit bench bench-quick clean
+.PHONY: help demo test setup build build-python build-node test-rust test-python test-node test-interop test-faults faults test-budget test-planted fmt lint audit bench bench-quick clean

@@ -1,4 +1,4 @@
-// Issue 4: every way to sign in and every case of TLS: the table all languages share. And what all that tells: no
+// Every way to sign in and every case of TLS: the table all languages share. And what all that tells: no
 // secret, in any message or inspected value.
 import assert from "node:assert/strict";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-"""Issue 4: every way to sign in and every case of TLS: the table all languages share. And what all that tells: no
+"""Every way to sign in and every case of TLS: the table all languages share. And what all that tells: no
 secret, in any message, repr, log line or output."""
 
 from __future__ import annotations
