@@ -1,7 +1,6 @@
 //! The bus.
 
 use crate::{
-    awaitable::Ready,
     bridges::Bridges,
     consumer::Consumer,
     convert,
@@ -9,6 +8,7 @@ use crate::{
     errors::{OrRaise, raise},
     events::Events,
     producer::Producer,
+    ready,
 };
 use nats_eventbus::{Config, State, runtime::Own};
 use pyo3::{
@@ -194,7 +194,7 @@ impl Bus {
     }
 
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let Ok(bus) = self.inner.get().cloned() else { return Ready::none(py) };
+        let Ok(bus) = self.inner.get().cloned() else { return ready::none(py) };
         self.bridges.leave();
         self.bridges.current(py)?.call(py, async move { bus.close().await }, |py, ()| Ok(py.None()))
     }

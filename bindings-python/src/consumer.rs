@@ -1,11 +1,12 @@
 //! The consumer.
 
 use crate::{
-    awaitable::{Polling, Ready, Step, Stepper},
+    awaitable::{Polling, Step, Stepper},
     bridges::Bridges,
     errors::OrRaise,
     future::Waiting,
     message::{Message, Origin},
+    ready,
 };
 use nats_eventbus::{Delivery, Error, ErrorKind, Handled, runtime::Own};
 use pyo3::{exceptions::PyStopAsyncIteration, prelude::*};
@@ -86,7 +87,7 @@ impl Consumer {
     fn __anext__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         if let Some(d) = pop(&self.origin, py)? {
             let m = Message::new(py, d, Some(self.origin.clone()));
-            return Ready::after_turn(py, Py::new(py, m)?.into_any(), self.origin.turn_due());
+            return ready::message(py, Py::new(py, m)?.into_any(), self.origin.turn_due());
         }
         self.origin.turn();
         let origin = self.origin.clone();
@@ -102,7 +103,7 @@ impl Consumer {
             }
         });
         match step(py)? {
-            Step::Done(m) => Ready::value(py, m),
+            Step::Done(m) => ready::message(py, m, false),
             Step::Wait(future) => Polling::on(py, step, future),
         }
     }
@@ -130,7 +131,7 @@ impl Consumer {
     fn ready<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match Self::wait(&self.origin, py)? {
             Some(future) if self.origin.local.lock().is_empty() => Ok(future.into_bound(py).into_any()),
-            _ => Ready::none(py),
+            _ => ready::none(py),
         }
     }
 
@@ -184,7 +185,7 @@ impl Consumer {
 
     /// In a forked child nothing is open, and nothing is done.
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let Ok(inner) = self.inner.get().cloned() else { return Ready::none(py) };
+        let Ok(inner) = self.inner.get().cloned() else { return ready::none(py) };
         self.origin.leave();
         self.origin.bridges.current(py)?.call(py, async move { inner.close().await }, |py, ()| Ok(py.None()))
     }

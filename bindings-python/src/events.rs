@@ -1,11 +1,11 @@
 //! What happens to a connection, and its questions for credentials.
 
 use crate::{
-    awaitable::Ready,
     bridges::Bridges,
     bus::dict,
     convert,
     errors::{OrRaise, raise},
+    ready,
 };
 use nats_eventbus::{Credentials, Error, ErrorKind, runtime::Own};
 use parking_lot::Mutex;
@@ -44,7 +44,7 @@ impl Events {
             return Ok(future.into_bound(py).into_any());
         }
         bridge.forget(token);
-        Ready::none(py)
+        ready::none(py)
     }
     fn close(&self) {
         if let Ok(events) = self.inner.get() {

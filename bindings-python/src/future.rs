@@ -7,6 +7,7 @@
 use crate::{
     awaitable::thrown,
     bridge::{Call, LoopBridge},
+    ready,
 };
 use parking_lot::Mutex;
 use pyo3::{
@@ -133,6 +134,20 @@ impl Waiting {
             Some(Outcome::Cancelled(Some(message))) => CancelledError::new_err((message.clone_ref(py),)),
             _ => CancelledError::new_err(()),
         }
+    }
+
+    /// Its value; none where it is to be waited for.
+    fn next_step(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        let this = slf.get();
+        let begun = this.begun.swap(true, Ordering::Relaxed);
+        if this.is_done() {
+            return this.result(slf.py()).map(Some);
+        }
+        if begun {
+            return Err(PyRuntimeError::new_err("await wasn't used with future"));
+        }
+        this.block();
+        Ok(None)
     }
 
     /// Calls back in a turn of the loop's own: what happens outside of the drain must not call anybody at once.
@@ -277,20 +292,17 @@ impl Waiting {
     fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
         slf
     }
-    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
-        let this = slf.get();
-        let begun = this.begun.swap(true, Ordering::Relaxed);
-        if this.is_done() {
-            return Err(PyStopIteration::new_err((this.result(slf.py())?,)));
+    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, Self>>> {
+        match Self::next_step(slf)? {
+            None => Ok(Some(slf.clone())),
+            Some(value) => ready::end(value.into_bound(slf.py())),
         }
-        if begun {
-            return Err(PyRuntimeError::new_err("await wasn't used with future"));
-        }
-        this.block();
-        Ok(slf.clone())
     }
     fn send<'py>(slf: &Bound<'py, Self>, _value: Py<PyAny>) -> PyResult<Bound<'py, Self>> {
-        Self::__next__(slf)
+        match Self::next_step(slf)? {
+            None => Ok(slf.clone()),
+            Some(value) => Err(PyStopIteration::new_err((value,))),
+        }
     }
     #[pyo3(signature = (*exc))]
     fn throw(slf: &Bound<'_, Self>, exc: &Bound<'_, PyTuple>) -> PyResult<()> {
@@ -341,14 +353,17 @@ impl Again {
     fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
         slf
     }
-    fn __next__(&self, py: Python<'_>) -> PyResult<Py<Waiting>> {
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<Waiting>>> {
+        if self.of.get().block() {
+            return Ok(Some(self.of.clone_ref(py)));
+        }
+        ready::end(self.of.get().result(py)?.into_bound(py))
+    }
+    fn send(&self, py: Python<'_>, _value: Py<PyAny>) -> PyResult<Py<Waiting>> {
         if self.of.get().block() {
             return Ok(self.of.clone_ref(py));
         }
         Err(PyStopIteration::new_err((self.of.get().result(py)?,)))
-    }
-    fn send(&self, py: Python<'_>, _value: Py<PyAny>) -> PyResult<Py<Waiting>> {
-        self.__next__(py)
     }
     #[pyo3(signature = (*exc))]
     fn throw(&self, exc: &Bound<'_, PyTuple>) -> PyResult<()> {

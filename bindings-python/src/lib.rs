@@ -1,6 +1,6 @@
 //! The Python binding: converts, wakes, and hands over. All behaviour is in the core.
 //!
-//! `bridge`: one mailbox per event loop; `bridges`: those of a bus; `awaitable`, `future`: what calls return; one file per
+//! `bridge`: one mailbox per event loop; `bridges`: those of a bus; `ready`, `future`, `awaitable`: what calls return; one file per
 //! noun besides.
 
 // pyo3's signatures need values by reference or owned where clippy would have it otherwise.
@@ -18,6 +18,7 @@ mod events;
 mod future;
 mod message;
 mod producer;
+mod ready;
 
 // Loops share their bridges, and a forked child finds those unlocked, because whoever is at them has the interpreter's
 // lock: free-threaded builds are to turn it on.

@@ -261,7 +261,7 @@ impl Message {
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let timeout = timeout.map_or(Ok(Duration::from_secs(5)), |t| convert::time(t, "timeout"))?;
-        let Some(o) = &self.origin else { return crate::awaitable::Ready::none(py) };
+        let Some(o) = &self.origin else { return crate::ready::none(py) };
         let consumer = o.consumer.get().or_raise(py)?;
         let (future, _, ()) = o
             .bridges

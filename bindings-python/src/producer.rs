@@ -1,10 +1,11 @@
 //! The producer.
 
 use crate::{
-    awaitable::{Polling, Ready, Step, Stepper},
+    awaitable::{Polling, Step, Stepper},
     bridges::Bridges,
     convert::{Extras, body},
     errors::OrRaise,
+    ready,
 };
 use nats_eventbus::runtime::Own;
 use pyo3::{prelude::*, types::PyDict};
@@ -46,12 +47,12 @@ impl Producer {
         let (last, of_topic) = (expected_last_sequence, expected_last_subject_sequence);
         let (body, extras) = (crate::convert::body(body)?, Extras { key, id, headers, ttl, last, of_topic });
         if extras.is_empty() && producer.try_send_plain(body.as_ref()) {
-            return Ready::none(py);
+            return ready::none(py);
         }
         let options = extras.options()?;
         let bridge = self.bridges.current(py)?;
         if producer.try_send_core(body.as_ref(), &options).or_raise(py)? {
-            return Ready::none(py);
+            return ready::none(py);
         }
         let (future, token, started) =
             bridge.start_send(py, &self.inner, |done| producer.start_send(body.as_ref(), options, done))?;
@@ -59,7 +60,7 @@ impl Producer {
             Ok(true) => Ok(future.into_bound(py).into_any()),
             Ok(false) => {
                 bridge.forget(token);
-                Ready::none(py)
+                ready::none(py)
             }
             Err(e) => {
                 bridge.forget(token);
