@@ -27,6 +27,18 @@ impl Consumer {
     pub(crate) fn new(inner: nats_eventbus::Consumer, office: Arc<Office>) -> Self {
         Self { inner, office, taken: Mutex::default(), handled: Mutex::default() }
     }
+
+    /// No handler's end will be told of these.
+    fn over(&self, tokens: impl Iterator<Item = u64>) {
+        if let Some(handled) = &mut *self.handled.lock() {
+            tokens.for_each(|token| drop(handled.remove(&token)));
+        }
+    }
+
+    fn settle(&self, token: u64, how: &Settle) -> bool {
+        self.over(std::iter::once(token));
+        self.inner.settle(token, how)
+    }
 }
 
 #[napi]
@@ -42,16 +54,19 @@ impl Consumer {
     pub fn take_packed(&self, max: u32) -> Result<Either<Pack, bool>> {
         let mut taken = self.taken.lock();
         let open = self.inner.take(max as usize, &mut taken).or_raise()?;
-        if let Some(handled) = &mut *self.handled.lock() {
+        let mut handled = self.handled.lock();
+        if handled.is_some() {
             // Some have become dead letters before a handler sees them; a wait finds out what is left.
             taken.retain(|d| self.inner.admit(d));
-            handled.extend(taken.iter().filter(|d| d.token != 0).map(|d| (d.token, d.clone())));
         }
         if taken.is_empty() {
             return Ok(Either::B(open));
         }
         let pack = pack::pack(&taken);
-        taken.clear();
+        match &mut *handled {
+            Some(handled) => handled.extend(taken.drain(..).filter(|d| d.token != 0).map(|d| (d.token, d))),
+            None => taken.clear(),
+        }
         Ok(Either::A(pack))
     }
 
@@ -64,18 +79,17 @@ impl Consumer {
         u32::try_from(self.inner.concurrency()).unwrap_or(u32::MAX)
     }
 
-    /// Settles by how the handler ended: "done", "failed" or "rejected" with a text, or "retry" after a delay.
+    /// Settles by how the handler failed: "failed" or "rejected" with a text, or "retry" after a delay.
     #[napi(catch_unwind)]
     pub fn finish(
         &self,
         low: u32,
         high: u32,
-        #[napi(ts_arg_type = "'done' | 'failed' | 'rejected' | 'retry'")] how: String,
+        #[napi(ts_arg_type = "'failed' | 'rejected' | 'retry'")] how: String,
         text: Option<String>,
         delay: Option<Time>,
     ) -> Result<()> {
         let how = match (how.as_str(), delay) {
-            ("done", _) => Handled::Done,
             ("rejected", _) => Handled::Rejected(text.unwrap_or_default()),
             ("retry", Some(delay)) => Handled::RetryAfter(convert::time(&delay, "RetryAfter")?),
             _ => Handled::Failed(text.unwrap_or_default()),
@@ -99,6 +113,7 @@ impl Consumer {
     /// Acks many: the halves of their tokens.
     #[napi(catch_unwind)]
     pub fn ack_many(&self, halves: &[u32]) {
+        self.over(tokens(halves));
         self.inner.ack_many(tokens(halves));
     }
 
@@ -106,10 +121,7 @@ impl Consumer {
     #[napi(catch_unwind)]
     pub fn give_back(&self, halves: &[u32]) {
         for token in tokens(halves) {
-            if let Some(handled) = &mut *self.handled.lock() {
-                handled.remove(&token);
-            }
-            self.inner.settle(token, &Settle::Nak(None));
+            self.settle(token, &Settle::Nak(None));
         }
     }
 
@@ -117,13 +129,13 @@ impl Consumer {
     #[napi(catch_unwind)]
     pub fn nak(&self, low: u32, high: u32, delay: Option<Time>) -> Result<bool> {
         let delay = delay.map(|d| convert::time(&d, "delay")).transpose()?;
-        Ok(self.inner.settle(convert::whole(low, high), &Settle::Nak(delay)))
+        Ok(self.settle(convert::whole(low, high), &Settle::Nak(delay)))
     }
 
     /// Never to be delivered again.
     #[napi(catch_unwind)]
     pub fn term(&self, low: u32, high: u32, reason: Option<String>) -> bool {
-        self.inner.settle(convert::whole(low, high), &Settle::Term(reason))
+        self.settle(convert::whole(low, high), &Settle::Term(reason))
     }
 
     /// Still being worked on.
@@ -136,6 +148,7 @@ impl Consumer {
     #[napi(catch_unwind)]
     pub fn ack_confirmed(&self, token: f64, low: u32, high: u32, timeout: Time) -> Result<()> {
         let timeout = convert::time(&timeout, "timeout")?;
+        self.over(std::iter::once(convert::whole(low, high)));
         self.inner.start_ack_confirmed(convert::whole(low, high), timeout, self.office.completion(token));
         Ok(())
     }

@@ -74,8 +74,8 @@ export declare class Consumer {
    * many handlers may run at once.
    */
   handle(): number
-  /** Settles by how the handler ended: "done", "failed" or "rejected" with a text, or "retry" after a delay. */
-  finish(low: number, high: number, how: 'done' | 'failed' | 'rejected' | 'retry', text?: string | undefined | null, delay?: Time | undefined | null): void
+  /** Settles by how the handler failed: "failed" or "rejected" with a text, or "retry" after a delay. */
+  finish(low: number, high: number, how: 'failed' | 'rejected' | 'retry', text?: string | undefined | null, delay?: Time | undefined | null): void
   /** Asks to be told under the token when there is something to take; false when there is already, or the end. */
   arm(token: number): boolean
   /** Acks many: the halves of their tokens. */

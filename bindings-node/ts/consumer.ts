@@ -4,7 +4,7 @@ import { type Bridge, unlessAborted } from "./bridge";
 import type { Backoff } from "./connect";
 import { count, type Time, time } from "./convert";
 import { ClosedError, guard, guardAsync } from "./errors";
-import { type Finish, type Handler, type HandlerOptions, handle } from "./handlers";
+import { type Handler, type HandlerOptions, handle } from "./handlers";
 import type { Message, Settler } from "./message";
 import { type Addon, addon } from "./native";
 import { Source } from "./source";
@@ -204,7 +204,7 @@ export class Consumer implements AsyncIterable<Message> {
       m === null ? { value: undefined, done: true } : { value: m, done: false };
     return {
       next: () => {
-        const m = source.local();
+        const m = source.quick();
         return m ? Promise.resolve({ value: m, done: false }) : source.next().then(result);
       },
       return: async () => {
@@ -222,9 +222,15 @@ export class Consumer implements AsyncIterable<Message> {
    * @throws {@link EventBusError} when the consumer cannot go on.
    */
   run(handler: Handler, options?: HandlerOptions): Promise<void> {
-    const concurrency = this.native.handle();
-    const finish: Finish = (m, how, text, delay) => guard(() => this.native.finish(...m.token, how, text, delay));
-    const run = handle(this, handler, options ?? {}, this.home.drainTimeout, concurrency, finish);
+    const { source } = this;
+    const run = handle(this, handler, options ?? {}, {
+      concurrency: this.native.handle(),
+      drainTimeout: this.home.drainTimeout,
+      local: () => source.quick(),
+      next: () => source.next(),
+      finish: (m, how, text, delay) => guard(() => this.native.finish(...m.token, how, text, delay)),
+      flush: () => this.acks.flush(),
+    });
     this.home.running(run);
     return run;
   }

@@ -22,45 +22,97 @@ export interface HandlerOptions {
   onError?: (e: unknown, m: Message) => void;
 }
 
-/** So many at once; the others wait. */
-export class Slots {
-  private readonly running = new Set<Promise<void>>();
-  private freed: (() => void) | undefined;
+/** @internal What workers do. */
+export interface Work {
+  /** The next message that is here already; undefined where {@link next} has to be asked. */
+  local(): Message | undefined;
+  /** Waits for one; null at the end. */
+  next(): Promise<Message | null>;
+  handle(m: Message): unknown;
+  /** What follows from what the handler gave, or threw. What `done` throws counts as the handler's. */
+  done(m: Message, result: unknown): void;
+  failed(m: Message, e: unknown): void;
+}
+
+const isPromise = (v: unknown): v is PromiseLike<unknown> =>
+  typeof v === "object" && v !== null && typeof (v as { then?: unknown }).then === "function";
+
+/**
+ * @internal So many messages at once. One worker waits for the next message; when its handler has to wait, another worker
+ * does so. One at a time thus costs no promise beyond the handler's own.
+ */
+export class Workers {
+  private busy = 0;
+  private waiting = false;
   private over = false;
+  private readonly idlers: (() => void)[] = [];
+  private ended: () => void = () => {};
+  private broken: (e: unknown) => void = () => {};
 
-  constructor(private readonly size: number) {}
+  constructor(
+    private readonly size: number,
+    private readonly work: Work,
+  ) {}
 
-  /** Waits for a place. One waiter at a time. */
-  async free(): Promise<void> {
-    while (this.running.size >= this.size && !this.over) {
-      await new Promise<void>((resolve) => {
-        this.freed = resolve;
-      });
-    }
-  }
-
-  /** Ends the wait for a place: nothing more is begun. */
-  release(): void {
-    this.over = true;
-    this.freed?.();
-  }
-
-  /** Takes a place until the work is over; it must not reject. */
-  start(work: Promise<void>): void {
-    this.running.add(work);
-    void work.finally(() => {
-      this.running.delete(work);
-      this.freed?.();
+  /** Works until the last message was taken; rejects when the next one cannot be had. */
+  run(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.ended = resolve;
+      this.broken = (e) => {
+        this.over = true;
+        reject(e);
+      };
+      this.start();
     });
   }
 
-  /** Waits until all are over, or the time is: then false. */
+  private start(): void {
+    this.worker().catch(this.broken);
+  }
+
+  private async worker(): Promise<void> {
+    while (!this.waiting && !this.over) {
+      this.waiting = true;
+      const m = this.work.local() ?? (await this.work.next());
+      this.waiting = false;
+      if (m === null) {
+        this.over = true;
+        break;
+      }
+      this.busy += 1;
+      try {
+        let result = this.work.handle(m);
+        if (isPromise(result)) {
+          if (this.busy < this.size) this.start();
+          result = await result;
+        }
+        this.work.done(m, result);
+      } catch (e) {
+        this.work.failed(m, e);
+      } finally {
+        this.busy -= 1;
+        if (this.busy === 0) for (const idler of this.idlers.splice(0)) idler();
+      }
+    }
+    if (this.over) this.ended();
+  }
+
+  /** Nothing more is begun. */
+  release(): void {
+    this.over = true;
+    this.ended();
+  }
+
+  /** Waits until no handler runs, or the time is over: then false. */
   async idle(limit: number): Promise<boolean> {
+    if (this.busy === 0) return true;
     let clock: NodeJS.Timeout | undefined;
     const over = new Promise<boolean>((resolve) => {
       clock = setTimeout(() => resolve(false), Math.min(limit, 0x7fffffff));
     });
-    const done = Promise.all(this.running).then(() => true);
+    const done = new Promise<boolean>((resolve) => {
+      this.idlers.push(() => resolve(true));
+    });
     const result = await Promise.race([done, over]);
     clearTimeout(clock);
     return result;
@@ -68,7 +120,7 @@ export class Slots {
 }
 
 /** @internal Tells the core how a handler ended; what follows from it is decided there. */
-export type Finish = (m: Message, how: "done" | "failed" | "rejected" | "retry", text?: string, delay?: Time) => void;
+export type Finish = (m: Message, how: "failed" | "rejected" | "retry", text?: string, delay?: Time) => void;
 
 function text(e: unknown): string {
   return e instanceof Error ? `${e.name}: ${e.message}` : why(e);
@@ -76,26 +128,31 @@ function text(e: unknown): string {
 
 type OnError = NonNullable<HandlerOptions["onError"]>;
 
-async function one(m: Message, handler: Handler, signal: AbortSignal, onError: OnError, finish: Finish): Promise<void> {
+function failed(m: Message, e: unknown, finish: Finish, onError: OnError): void {
+  let failure = e;
   try {
-    await handler(m, { signal });
-    finish(m, "done");
-  } catch (e) {
-    let failure = e;
-    try {
-      if (e instanceof RetryAfter) {
-        finish(m, "retry", undefined, e.delay);
-        // In core mode there is no retry: it is told as any failure.
-        if (m.stream !== undefined) return;
-      } else if (e instanceof Reject) finish(m, "rejected", String(e.reason ?? "rejected"));
-      else finish(m, "failed", text(e));
-    } catch (second) {
-      // A delay that is none: the message has its end all the same.
-      failure = second;
-      finish(m, "failed", text(second));
-    }
-    tell("onError of a handler", () => onError(failure, m));
+    if (e instanceof RetryAfter) {
+      finish(m, "retry", undefined, e.delay);
+      // In core mode there is no retry: it is told as any failure.
+      if (m.stream !== undefined) return;
+    } else if (e instanceof Reject) finish(m, "rejected", String(e.reason ?? "rejected"));
+    else finish(m, "failed", text(e));
+  } catch (second) {
+    // A delay that is none: the message has its end all the same.
+    failure = second;
+    finish(m, "failed", text(second));
   }
+  tell("onError of a handler", () => onError(failure, m));
+}
+
+/** @internal What running handlers needs of a consumer. */
+export interface Runner extends Pick<Work, "local" | "next"> {
+  readonly concurrency: number;
+  /** Milliseconds that handlers have to end. */
+  readonly drainTimeout: number;
+  readonly finish: Finish;
+  /** Hands over acks that are still collected. */
+  flush(): void;
 }
 
 /** @internal Runs handlers until the consumer is closed. */
@@ -103,28 +160,31 @@ export async function handle(
   consumer: Consumer,
   handler: Handler,
   options: HandlerOptions,
-  drainTimeout: number,
-  concurrency: number,
-  finish: Finish,
+  runner: Runner,
 ): Promise<void> {
   if (typeof handler !== "function") throw new ConfigError("handler: give a function");
-  const slots = new Slots(concurrency);
   const cancel = new AbortController();
+  const context = { signal: cancel.signal };
   const { signal, onError = (e: unknown, m: Message) => warn(`the handler of ${m.topic}`, e) } = options;
+  const workers = new Workers(runner.concurrency, {
+    local: runner.local,
+    next: runner.next,
+    handle: (m) => handler(m, context),
+    done: (m) => m.ack(),
+    failed: (m, e) => failed(m, e, runner.finish, onError),
+  });
   const stop = () => void consumer.close().catch(() => {});
   signal?.addEventListener("abort", stop, { once: true });
   if (signal?.aborted) stop();
   // A handler that is stuck must not keep the time for draining from running.
-  consumer.onLeave(() => slots.release());
+  consumer.onLeave(() => workers.release());
   try {
-    for (let m = await consumer.next(); m !== null; m = await consumer.next()) {
-      slots.start(one(m, handler, cancel.signal, onError, finish));
-      await slots.free();
-    }
+    await workers.run();
   } finally {
     signal?.removeEventListener("abort", stop);
     const closed = consumer.close();
-    if (!(await slots.idle(drainTimeout))) cancel.abort(new Error("the time for draining is over"));
+    if (!(await workers.idle(runner.drainTimeout))) cancel.abort(new Error("the time for draining is over"));
+    runner.flush();
     await closed;
   }
 }

@@ -3,7 +3,7 @@ import { inspect } from "node:util";
 import type { Bridge } from "./bridge";
 import { type Body, bytes, count } from "./convert";
 import { guardAsync, typed } from "./errors";
-import { Slots } from "./handlers";
+import { Workers } from "./handlers";
 import type { Message } from "./message";
 import type { Addon } from "./native";
 import { Source } from "./source";
@@ -24,8 +24,7 @@ const PACK = 64;
 
 /** Answers the requests on a topic. */
 export class Responder {
-  private readonly source: Source;
-  private readonly slots: Slots;
+  private readonly workers: Workers;
   private readonly work: Promise<void>;
   private closing: Promise<void> | undefined;
 
@@ -42,29 +41,26 @@ export class Responder {
     private readonly drainTimeout: number,
     private readonly closed: (part: object) => void,
   ) {
-    this.slots = new Slots(count("concurrency", options.concurrency, 64));
-    this.source = new Source(native, bridge, { group, stream: undefined }, PACK, () => {});
-    this.work = this.serve().catch((e) => {
+    const source = new Source(native, bridge, { group, stream: undefined }, PACK, () => {});
+    this.workers = new Workers(count("concurrency", options.concurrency, 64), {
+      local: () => source.quick(),
+      next: () => source.next(),
+      handle: (m) => this.handler(m),
+      done: (m, body) => this.answer(m, body as Body | undefined),
+      failed: (m, e) => this.fail(m, e),
+    });
+    this.work = this.workers.run().catch((e) => {
       process.emitWarning(`the responder of ${topic} ended: ${String(e)}`, "EventBusWarning");
     });
   }
 
-  private async serve(): Promise<void> {
-    for (let m = await this.source.next(); m !== null; m = await this.source.next()) {
-      this.slots.start(this.answer(m));
-      await this.slots.free();
-    }
+  private answer(m: Message, body: Body | undefined): void {
+    this.native.reply(...m.token, body === undefined || body === null ? Buffer.alloc(0) : bytes(body));
   }
 
-  private async answer(m: Message): Promise<void> {
-    const [low, high] = m.token;
-    try {
-      const body = await this.handler(m);
-      this.native.reply(low, high, body === undefined || body === null ? Buffer.alloc(0) : bytes(body));
-    } catch (thrown) {
-      const e = typed(thrown);
-      this.native.fail(low, high, e instanceof Error ? `${e.name}: ${e.message}` : String(e));
-    }
+  private fail(m: Message, thrown: unknown): void {
+    const e = typed(thrown);
+    this.native.fail(...m.token, e instanceof Error ? `${e.name}: ${e.message}` : String(e));
   }
 
   /** Takes no more requests and waits for the handlers of those taken, up to the bus's `drainTimeout`. */
@@ -77,7 +73,7 @@ export class Responder {
     try {
       await guardAsync(() => this.native.close());
       await this.work;
-      await this.slots.idle(this.drainTimeout);
+      await this.workers.idle(this.drainTimeout);
     } finally {
       this.closed(this);
     }
