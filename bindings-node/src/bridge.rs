@@ -310,7 +310,7 @@ fn other(streams: &mut Vec<Arc<str>>, token: f64, body: Body) -> Other {
     match body {
         Body::Sent(Err(e)) | Body::Done(Err(e)) | Body::Reply(Err(e)) => failed(e),
         Body::Reply(Ok(delivery)) => {
-            Other { token, reply: Some(pack::pack(std::slice::from_ref(&delivery))), ..Other::default() }
+            Other { token, reply: Some(pack::pack(std::slice::from_ref(&*delivery))), ..Other::default() }
         }
         Body::Many(results) => {
             let (mut acks, mut errors) = (Vec::with_capacity(results.len() * 2), Vec::new());

@@ -465,7 +465,7 @@ fn to_python(py: Python<'_>, body: Body) -> PyResult<Bound<'_, PyAny>> {
         Body::Done(Ok(())) | Body::Ready => Ok(py.None().into_bound(py)),
         Body::Done(Err(e)) | Body::Reply(Err(e)) => Err(raise(py, &e)),
         Body::Reply(Ok(delivery)) => {
-            Ok(Bound::new(py, message::Message::new(py, delivery, None))?.into_any())
+            Ok(Bound::new(py, message::Message::new(py, *delivery, None))?.into_any())
         }
     }
 }

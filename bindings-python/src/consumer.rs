@@ -32,6 +32,10 @@ fn pop(origin: &Origin, py: Python<'_>) -> PyResult<Option<Delivery>> {
     if !consumer.take(BATCH, &mut batch).or_raise(py)? {
         return Err(PyStopAsyncIteration::new_err(()));
     }
+    if origin.handles() {
+        // Some become dead letters before a handler sees them; a wait finds out what is left.
+        batch.retain(|d| consumer.admit(d));
+    }
     let mut local = origin.local.lock();
     local.extend(batch);
     Ok(local.pop_front())
@@ -142,18 +146,15 @@ impl Consumer {
         Ok(())
     }
 
-    /// Handlers: from now on what is handed out counts against the prefetch until it is settled.
+    /// Handlers: from now on what is handed out may be seen by a handler, and counts against the prefetch until it is
+    /// settled.
     fn handle(&self, py: Python<'_>) -> PyResult<()> {
         self.inner.get().or_raise(py)?.handle();
+        self.origin.handle();
         Ok(())
     }
 
-    /// Handlers: whether the handler may see it; else it has become a dead letter.
-    fn admit(&self, py: Python<'_>, m: &Message) -> PyResult<bool> {
-        Ok(self.inner.get().or_raise(py)?.admit(&m.delivery))
-    }
-
-    /// Handlers: settles by how the handler ended: nothing given, a failure's text, a rejection's, or a delay.
+    /// Handlers: settles by how the handler failed: a failure's text, a rejection's, or a delay. Without any it is done.
     #[pyo3(signature = (m, *, failed=None, rejected=None, retry_after=None))]
     fn finish(
         &self,

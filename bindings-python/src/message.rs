@@ -16,7 +16,10 @@ use pyo3::{
 use std::{
     collections::VecDeque,
     fmt::Write,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -84,12 +87,33 @@ pub(crate) struct Origin {
     pub(crate) local: Mutex<VecDeque<Delivery>>,
     /// The last wait.
     pub(crate) waited: Mutex<Option<Waited>>,
-    /// Since when messages are handed out without the loop having had a turn.
-    since: Mutex<Instant>,
+    /// Whether handlers get what is handed out.
+    handles: AtomicBool,
+    turns: Mutex<Turns>,
+}
+
+/// When the loop's other work has its turn.
+struct Turns {
+    /// Since when messages are handed out without one.
+    since: Instant,
+    /// The last look at the clock.
+    looked: Instant,
+    /// Messages to hand out before the next look.
+    unlooked: u32,
 }
 
 /// After so long a loop that always finds messages lets timers and sockets have their turn.
 const TURN: Duration = Duration::from_millis(5);
+/// Messages between looks at the clock, while they take less than [`BRIEF`] together.
+const QUICK: u32 = 16;
+const BRIEF: Duration = Duration::from_micros(500);
+
+impl Turns {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { since: now, looked: now, unlooked: 0 }
+    }
+}
 
 impl Origin {
     pub(crate) fn new(consumer: Own<Consumer>, bridges: Arc<Bridges>) -> Arc<Self> {
@@ -98,7 +122,8 @@ impl Origin {
             bridges,
             local: Mutex::default(),
             waited: Mutex::default(),
-            since: Mutex::new(Instant::now()),
+            handles: AtomicBool::new(false),
+            turns: Mutex::new(Turns::new()),
         });
         origin.bridges.add(&origin);
         origin
@@ -106,17 +131,33 @@ impl Origin {
 
     /// Whether the loop is to have a turn before the next message.
     pub(crate) fn turn_due(&self) -> bool {
-        let (mut since, now) = (self.since.lock(), Instant::now());
-        let due = now.duration_since(*since) > TURN;
+        let mut turns = self.turns.lock();
+        if let Some(left) = turns.unlooked.checked_sub(1) {
+            turns.unlooked = left;
+            return false;
+        }
+        let now = Instant::now();
+        turns.unlooked = if now.duration_since(turns.looked) < BRIEF { QUICK } else { 0 };
+        turns.looked = now;
+        let due = now.duration_since(turns.since) > TURN;
         if due {
-            *since = now;
+            turns.since = now;
         }
         due
     }
 
     /// The loop has a turn now.
     pub(crate) fn turn(&self) {
-        *self.since.lock() = Instant::now();
+        *self.turns.lock() = Turns::new();
+    }
+
+    /// From now on handlers get what is handed out.
+    pub(crate) fn handle(&self) {
+        self.handles.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn handles(&self) -> bool {
+        self.handles.load(Ordering::Relaxed)
     }
 
     /// Hands out no more, and gives back what was taken.
@@ -158,8 +199,12 @@ impl Message {
         }
     }
     fn settle(&self, py: Python<'_>, how: &Settle) -> PyResult<bool> {
-        let Some(o) = &self.origin else { return Ok(false) };
-        Ok(o.consumer.get().or_raise(py)?.settle(self.delivery.token, how))
+        match &self.origin {
+            Some(o) if self.delivery.token != 0 => {
+                Ok(o.consumer.get().or_raise(py)?.settle(self.delivery.token, how))
+            }
+            _ => Ok(false),
+        }
     }
 }
 

@@ -315,7 +315,7 @@ impl Bus {
         let (done, rx) = Completion::task();
         self.start_request(topic, body, options, timeout, done)?;
         match rx.await {
-            Ok(Body::Reply(result)) => result,
+            Ok(Body::Reply(result)) => result.map(|delivery| *delivery),
             _ => Err(Error::closed("bus")),
         }
     }

@@ -29,7 +29,7 @@ pub enum Body {
     /// A flush, a confirmed ack.
     Done(Result<()>),
     /// A reply.
-    Reply(Result<Delivery>),
+    Reply(Result<Box<Delivery>>),
     /// The consumer waited for has something to take, or has ended.
     Ready,
     /// Something of the host's own, for it to downcast.

@@ -20,7 +20,7 @@ use std::{
 /// Messages of a `send_many` taken under one lock.
 const MANY: usize = 256;
 /// As long as a generated id can be, so that a message that passes our check passes the server's.
-const LONGEST_ID: &str = "0123456789012345678901.ffffffffffffffff";
+pub(crate) const LONGEST_ID: &str = "0123456789012345678901.18446744073709551615";
 
 /// Sends to one topic.
 #[derive(Clone, Debug)]

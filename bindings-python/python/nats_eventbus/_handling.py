@@ -42,9 +42,10 @@ class Work:
     def __init__(self, native: _native.Consumer, handler: Handler, on_error: OnError | None) -> None:
         self._native = native
         self._handler = handler
-        self._is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
+        is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
             getattr(handler, "__call__", None)  # noqa: B004
         )
+        self._handle: Callable[[_native.Message], Awaitable[Any]] = handler if is_async else self._in_thread
         self._on_error = on_error
         self._running: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[Any] | None = None
@@ -56,18 +57,10 @@ class Work:
         self._native.handle()
         self._task = asyncio.current_task()
         try:
-            async for m in self._native:
-                if not self._native.admit(m):
-                    continue
-                if places == 1:
-                    # One at a time needs no task of its own.
-                    await self._handle(m)
-                    continue
-                task = asyncio.create_task(self._handle(m))
-                self._running.add(task)
-                task.add_done_callback(self._over)
-                if len(self._running) >= places:
-                    await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+            if places == 1:
+                await self._one_at_a_time()
+            else:
+                await self._several(places)
         except asyncio.CancelledError:
             for task in self._running:
                 task.cancel()
@@ -78,6 +71,43 @@ class Work:
         finally:
             if self._running:
                 await asyncio.wait(self._running)
+
+    async def _one_at_a_time(self) -> None:
+        """Without a task, or a coroutine of ours, for each."""
+        handle = self._handle
+        token = in_handler.set(True)
+        try:
+            async for m in self._native:
+                try:
+                    await handle(m)
+                except BaseException as e:
+                    self._failed(m, e)
+                    if not isinstance(e, Exception):
+                        raise
+                else:
+                    m.ack()
+        finally:
+            in_handler.reset(token)
+
+    async def _several(self, places: int) -> None:
+        async for m in self._native:
+            task = asyncio.create_task(self._one(m))
+            self._running.add(task)
+            task.add_done_callback(self._over)
+            if len(self._running) >= places:
+                await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _one(self, m: _native.Message) -> None:
+        # For this task, which has a context of its own.
+        in_handler.set(True)
+        try:
+            await self._handle(m)
+        except BaseException as e:
+            self._failed(m, e)
+            if not isinstance(e, Exception):
+                raise
+        else:
+            m.ack()
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
@@ -91,32 +121,34 @@ class Work:
         if self._task:
             self._task.cancel()
 
-    async def _handle(self, m: _native.Message) -> None:
-        token = in_handler.set(True)
-        try:
-            # Plain functions run in threads, so that they may block.
-            result = self._handler(m) if self._is_async else await asyncio.to_thread(self._handler, m)
-            if inspect.isawaitable(result):
-                await result
-        except Reject as e:
-            self._native.finish(m, rejected=str(e) or "rejected")
-            self._report(e, m)
-        except RetryAfter as e:
-            self._native.finish(m, retry_after=e.delay)
-            if m.stream is None:
-                # In core mode there is no retry.
-                self._report(e, m)
-        except Exception as e:
-            self._native.finish(m, failed=f"{type(e).__name__}: {e}")
-            self._report(e, m)
-        except BaseException:
+    async def _in_thread(self, m: _native.Message) -> None:
+        """Plain functions run in threads, so that they may block."""
+        result = await asyncio.to_thread(self._handler, m)
+        if inspect.isawaitable(result):
+            await result
+
+    def _failed(self, m: _native.Message, e: BaseException) -> None:
+        """What follows from what a handler raised."""
+        if not isinstance(e, Exception):
             # Cancelled: another worker shall have it.
             m.nak()
-            raise
+            return
+        if isinstance(e, Reject):
+            self._native.finish(m, rejected=str(e) or "rejected")
+        elif isinstance(e, RetryAfter):
+            try:
+                self._native.finish(m, retry_after=e.delay)
+            except Exception as bad:
+                # A delay that is none: the message has its end all the same.
+                self._native.finish(m, failed=f"{type(bad).__name__}: {bad}")
+                self._report(bad, m)
+                return
+            if m.stream is not None:
+                return
+            # In core mode there is no retry.
         else:
-            self._native.finish(m)
-        finally:
-            in_handler.reset(token)
+            self._native.finish(m, failed=f"{type(e).__name__}: {e}")
+        self._report(e, m)
 
     def _report(self, e: Exception, m: _native.Message) -> None:
         if self._on_error is None:

@@ -244,23 +244,23 @@ impl Buffer {
         self.waiters.drain(..).for_each(|w| post.add(w, Body::Ready));
     }
 
-    /// Says how a delivery goes on: the subject to say it to. None when it has ended already.
+    /// Says how a delivery goes on: the subject to say it to. None when it has ended already. An ack needs no clock.
     pub(crate) fn settle(
         &mut self,
         token: u64,
         how: &Settle,
-        now: Instant,
+        now: impl Fn() -> Instant,
         post: &mut Post,
     ) -> Option<Subject> {
         if *how == Settle::InProgress {
             let u = self.unsettled.get_mut(id_of(token))?;
-            u.extended = now;
+            u.extended = now();
             return Some(u.ack.clone());
         }
         let u = self.forget(id_of(token))?;
         if let (Some(lane), Some(lanes)) = (u.lane, &mut self.lanes) {
             let next = match how {
-                Settle::Nak(delay) => lanes.hold(lane, u.known.0, now + delay.unwrap_or_default()),
+                Settle::Nak(delay) => lanes.hold(lane, u.known.0, now() + delay.unwrap_or_default()),
                 _ => lanes.release(lane),
             };
             if let Some(next) = next {

@@ -108,7 +108,7 @@ impl World {
                 let sequence = d.meta.as_ref().unwrap().sequence;
                 let delay = Duration::from_millis(50);
                 let how = if *ok { Settle::Ack } else { Settle::Nak(Some(delay)) };
-                assert!(self.buffer.settle(d.token, &how, self.now, &mut post).is_some(), "settled once");
+                assert!(self.buffer.settle(d.token, &how, || self.now, &mut post).is_some(), "settled once");
                 let at = self.out.iter().position(|(s, _)| *s == sequence).unwrap();
                 let (_, attempt) = self.out.remove(at);
                 if *ok {

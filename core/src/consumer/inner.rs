@@ -131,7 +131,7 @@ impl Inner {
     pub(super) fn settle(&self, token: u64, how: &Settle) -> Option<Subject> {
         let mut post = Post::default();
         let mut b = self.buffer.lock();
-        let ack = b.settle(token, how, Instant::now(), &mut post);
+        let ack = b.settle(token, how, Instant::now, &mut post);
         // A retry that a lane waits for is asked for when it is due.
         let retry = matches!(how, Settle::Nak(_)) && b.next_due().is_some();
         let look = (ack.is_some() && b.tell_room()) || retry;

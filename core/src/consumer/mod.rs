@@ -249,9 +249,10 @@ impl Consumer {
 
     /// Acks many deliveries at once.
     pub fn ack_many(&self, tokens: impl Iterator<Item = u64>) {
-        let (mut post, now) = (Post::default(), Instant::now());
+        let mut post = Post::default();
         let mut b = self.inner.buffer.lock();
-        let acks: Vec<_> = tokens.filter_map(|t| b.settle(t, &Settle::Ack, now, &mut post)).collect();
+        let acks: Vec<_> =
+            tokens.filter_map(|t| b.settle(t, &Settle::Ack, Instant::now, &mut post)).collect();
         let low = b.tell_room();
         drop(b);
         if low {

@@ -2,6 +2,7 @@
 
 use super::{
     Pipeline,
+    names::slot_of,
     slot::{Kind, Phase, Slot, SlotId},
     state::State,
     window::ProducerId,
@@ -11,7 +12,6 @@ use crate::{
     error::{Error, ErrorKind, Result},
     mailbox::{Body, Completion, Post},
 };
-use slotmap::KeyData;
 use std::{
     sync::{Arc, Weak},
     time::{Duration, Instant},
@@ -30,8 +30,7 @@ pub(super) fn weak(pipeline: &Arc<Pipeline>) -> Weak<dyn Hear> {
 impl Pipeline {
     /// The slot whose answer would come to this topic.
     pub(super) fn answers_to(&self, topic: &str) -> Option<SlotId> {
-        let hex = topic.strip_prefix(&*self.inbox)?.strip_prefix('.')?;
-        Some(SlotId::from(KeyData::from_ffi(u64::from_str_radix(hex, 16).ok()?)))
+        topic.strip_prefix(&*self.inbox)?.strip_prefix('.').and_then(slot_of)
     }
 
     /// Whether our inbox may be read.

@@ -4,6 +4,7 @@
 //! whatever the number of messages. What a message becomes is decided in [`state`] and [`outcome`].
 
 mod denied;
+mod names;
 mod outcome;
 mod plain;
 mod retry;
@@ -28,10 +29,10 @@ use crate::{
 use async_nats::{Client, HeaderMap, Subject, client::PublishErrorKind, header::NATS_MESSAGE_ID};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
+use names::{Ids, Replies};
 use parking_lot::{Mutex, MutexGuard};
 use plain::Batch;
 use slot::{Kind, Out, Role, SlotId};
-use slotmap::{Key, KeyData};
 use state::State;
 use std::{
     sync::{
@@ -195,7 +196,7 @@ impl Pipeline {
         let (done, rx) = Completion::task();
         self.ask(topic.into(), None, body, timeout, done)?;
         match rx.await {
-            Ok(Body::Reply(result)) => result,
+            Ok(Body::Reply(result)) => result.map(|delivery| *delivery),
             _ => Err(Error::closed("bus")),
         }
     }
@@ -212,13 +213,10 @@ impl Pipeline {
         });
     }
 
-    fn reply_to(&self, id: SlotId) -> Subject {
-        format!("{}.{:x}", self.inbox, id.data().as_ffi()).into()
-    }
-
     async fn write(self: Arc<Self>, client: Client) {
         let (mut batch, mut items) = (Vec::new(), Vec::new());
         let mut plain = Batch::default();
+        let (mut replies, ids) = (Replies::new(&self.inbox), self.state().ids.clone());
         let mut epoch = self.link.watch();
         loop {
             if !self.link.is_connected() {
@@ -240,7 +238,7 @@ impl Pipeline {
                             let Some((mut wire, role)) = state.hand_over(id, now_epoch, now) else {
                                 continue;
                             };
-                            let mut reply = (role != Role::Core).then(|| self.reply_to(id));
+                            let mut reply = (role != Role::Core).then(|| replies.of(id));
                             if role == Role::Echo {
                                 wire.topic = reply.take().unwrap_or(wire.topic);
                             }
@@ -250,7 +248,7 @@ impl Pipeline {
                 }
             });
             if !items.is_empty() {
-                self.hand_over(&client, &mut items, &mut plain).await;
+                self.hand_over(&client, &ids, &mut items, &mut plain).await;
                 continue;
             }
             self.writer_sleeps.store(true, Ordering::SeqCst);
@@ -262,7 +260,7 @@ impl Pipeline {
     }
 
     /// Gives a batch to the client; what a lost connection leaves goes back to the front of the queue.
-    async fn hand_over(&self, client: &Client, batch: &mut Vec<Item>, plain: &mut Batch) {
+    async fn hand_over(&self, client: &Client, ids: &Ids, batch: &mut Vec<Item>, plain: &mut Batch) {
         let (mut core, mut refused) = (Vec::new(), Vec::new());
         let mut items = batch.drain(..);
         while let Some(item) = items.next() {
@@ -282,7 +280,7 @@ impl Pipeline {
                 }
             };
             let len = wire.body.len();
-            let too_large = publish(client, wire, reply).await;
+            let too_large = publish(client, ids, wire, reply).await;
             self.written(client, len).await;
             match slot {
                 Some((id, _)) if too_large => refused.push(id),
@@ -363,9 +361,8 @@ impl Pipeline {
             let (mut post, now) = (Post::default(), Instant::now());
             self.change(|state| {
                 for m in batch.drain(..) {
-                    let id = m.subject.get(prefix..).and_then(|hex| u64::from_str_radix(hex, 16).ok());
-                    if let Some(id) = id {
-                        state.answered(SlotId::from(KeyData::from_ffi(id)), m, now, &mut post);
+                    if let Some(id) = m.subject.get(prefix..).and_then(names::slot_of) {
+                        state.answered(id, m, now, &mut post);
                     }
                 }
             });
@@ -436,7 +433,7 @@ enum Item {
 /// The only place a message leaves by. A full or closed client is not an outcome: the slot's deadline is.
 ///
 /// True when the message is over the limit of the server connected to now: then it was not handed over.
-async fn publish(client: &Client, wire: Wire, reply: Option<Subject>) -> bool {
+async fn publish(client: &Client, ids: &Ids, wire: Wire, reply: Option<Subject>) -> bool {
     let Wire { topic, body, headers, id } = wire;
     let result = if headers.is_none() && id.is_none() {
         match reply {
@@ -449,7 +446,7 @@ async fn publish(client: &Client, wire: Wire, reply: Option<Subject>) -> bool {
             map.append(name.clone(), value.clone());
         }
         if let Some(id) = id {
-            map.insert(NATS_MESSAGE_ID, &*id);
+            map.insert(NATS_MESSAGE_ID, ids.text(id));
         }
         match reply {
             Some(reply) => client.publish_with_reply_and_headers(topic, reply, map, body).await,

@@ -1,7 +1,7 @@
 //! What an answer, a deadline or a reconnect means for what is under way: its end, or another attempt.
 
 use super::{
-    outcome::{Answer, classify},
+    outcome::{Answer, classify, plain_ack},
     slot::{Kind, Out, Phase, SlotId},
     state::State,
 };
@@ -26,13 +26,19 @@ impl State {
                     Err(Error::new(ErrorKind::NoResponders, "nobody answers this topic: start a responder")
                         .topic(topic.as_str()))
                 } else {
-                    read_reply(Delivery::new(m)).map_err(|e| e.topic(topic.as_str()))
+                    read_reply(Delivery::new(m)).map(Box::new).map_err(|e| e.topic(topic.as_str()))
                 };
                 return self.settle(id, Body::Reply(result), post);
             }
             Kind::Echo => return self.settle(id, Body::Done(Ok(())), post),
             Kind::Core { .. } => return,
         };
+        if let (None, Some(stream)) = (status, self.producers.get(producer).and_then(|p| p.stream.as_ref()))
+            && let Some(sequence) = plain_ack(stream, &m.payload)
+        {
+            let ack = PubAck { stream: stream.clone(), sequence, duplicate: false };
+            return self.settle(id, Body::Sent(Ok(Some(ack))), post);
+        }
         match classify(status, &m.payload) {
             Answer::Stored { stream, sequence, duplicate } => {
                 if duplicate {

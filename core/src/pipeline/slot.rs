@@ -1,6 +1,6 @@
 //! One message under way: what it is, where it stands, and its honest outcome when time runs out.
 
-use super::window::ProducerId;
+use super::{names::Ids, window::ProducerId};
 use crate::{
     error::{Error, ErrorKind},
     mailbox::{Body, Completion},
@@ -10,7 +10,7 @@ use crate::{
 use async_nats::Subject;
 use bytes::Bytes;
 use slotmap::new_key_type;
-use std::{sync::Arc, time::Instant};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 new_key_type! { pub(crate) struct SlotId; }
 
@@ -20,18 +20,18 @@ pub(crate) struct Wire {
     pub(crate) topic: Subject,
     pub(crate) body: Bytes,
     pub(crate) headers: Option<Headers>,
-    /// A generated id, sent as a header of its own.
-    pub(crate) id: Option<Arc<str>>,
+    /// The number of a generated id, sent as a header of its own.
+    pub(crate) id: Option<u64>,
 }
 
 impl Wire {
     /// The id it carries, generated or given.
-    pub(super) fn message_id(&self) -> Option<&str> {
-        let given = || {
-            let of_id = |(name, _): &&(_, _)| AsRef::<str>::as_ref(name) == ID_HEADER;
-            self.headers.as_ref()?.iter().find(of_id).map(|(_, value)| value.as_str())
-        };
-        self.id.as_deref().or_else(given)
+    pub(super) fn message_id(&self, ids: &Ids) -> Option<Cow<'_, str>> {
+        if let Some(number) = self.id {
+            return Some(ids.text(number).into());
+        }
+        let of_id = |(name, _): &&(_, _)| AsRef::<str>::as_ref(name) == ID_HEADER;
+        self.headers.as_ref()?.iter().find(of_id).map(|(_, value)| value.as_str().into())
     }
 }
 

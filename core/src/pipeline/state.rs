@@ -3,6 +3,7 @@
 //! One lock guards it all; every method is called under that lock and does a bounded amount of work per message.
 
 use super::{
+    names::Ids,
     plain::{Filling, LARGEST},
     slot::{Kind, Out, Phase, Role, Slot, SlotId, Wire},
     window::{Flush, Preparation, ProducerId, ProducerState},
@@ -53,7 +54,8 @@ pub(crate) struct State {
     pub(crate) out_bytes: usize,
     /// Bodies are copied into shared blocks: one allocation for many small ones.
     arena: BytesMut,
-    ids: Ids,
+    pub(super) ids: Ids,
+    last_id: u64,
     /// When the sweeper must look next.
     pub(crate) next_due: Option<Instant>,
     pub(crate) closed: bool,
@@ -62,20 +64,6 @@ pub(crate) struct State {
     /// Why no answer can come on this connection: our inbox may not be read.
     pub(super) deaf: Option<Error>,
     pub(crate) metrics: Arc<Metrics>,
-}
-
-/// Unique ids: random per connection object, then counted. The generator is a new one, for that of the process is copied
-/// by a fork: its children would give the same ids, and the server would take their messages for duplicates.
-struct Ids {
-    prefix: String,
-    next: u64,
-}
-
-impl Ids {
-    fn make(&mut self) -> Arc<str> {
-        self.next += 1;
-        format!("{}{:x}", self.prefix, self.next).into()
-    }
 }
 
 impl State {
@@ -87,7 +75,8 @@ impl State {
             plain: Filling::new(),
             out_bytes: 0,
             arena: BytesMut::new(),
-            ids: Ids { prefix: format!("{}.", nuid::NUID::new().next()), next: 0 },
+            ids: Ids::new(),
+            last_id: 0,
             next_due: None,
             closed: false,
             gone: None,
@@ -214,10 +203,10 @@ impl State {
                 .push(Out::Plain { wire: Wire { topic, body, headers: s.headers, id: None }, reply: None });
             return Ok(Submitted::Done);
         }
-        let mut id = (jetstream && deduped && !s.has_id).then(|| self.ids.make());
-        if planted(Bug::ReuseId) && order % 50 == 49 {
-            id = Some("reused".into());
-        }
+        let id = (jetstream && deduped && !s.has_id).then(|| {
+            self.last_id += u64::from(!(planted(Bug::ReuseId) && order % 50 == 49));
+            self.last_id
+        });
         let wire = Wire { topic, body, headers: s.headers, id };
         let kind = if jetstream {
             Kind::Publish { producer, order, key: s.key, deduped, admitted: false }
@@ -303,8 +292,8 @@ impl State {
 
     /// Names the message and its stream in the error of its send.
     fn name(&self, slot: &Slot, e: &mut Error) {
-        if let Some(id) = slot.wire.message_id() {
-            *e = e.clone().id(id);
+        if let Some(id) = slot.wire.message_id(&self.ids) {
+            *e = e.clone().id(&*id);
         }
         if let (Kind::Publish { producer, .. }, None) = (&slot.kind, e.stream_name())
             && let Some(stream) = self.producers.get(*producer).and_then(|p| p.stream.as_deref())
