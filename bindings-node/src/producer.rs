@@ -5,9 +5,9 @@ use crate::{
     convert::{self, Extras},
     errors::OrRaise,
 };
-use napi::bindgen_prelude::*;
+use napi::{Env, bindgen_prelude::*};
 use napi_derive::napi;
-use nats_eventbus::Listener;
+use nats_eventbus::{Listener, SendOptions};
 use std::sync::Arc;
 
 /// Sends to one topic.
@@ -25,6 +25,32 @@ impl Producer {
 
 #[napi]
 impl Producer {
+    /// Sends in core mode, without options: true when that is done, false where `send` has to be asked. A function of its
+    /// own, for a call of a method takes longer than all the rest of it; null with JetStream.
+    #[napi(catch_unwind, ts_return_type = "((body: Uint8Array) => boolean) | null")]
+    pub fn plain<'env>(&self, env: &'env Env) -> Result<Option<Function<'env, Uint8Array, bool>>> {
+        if self.inner.is_durable() {
+            return Ok(None);
+        }
+        let inner = self.inner.clone();
+        let send = move |call: FunctionCallContext<'_>| {
+            let body: Uint8ArraySlice<'_> = call.first_arg()?;
+            Ok(inner.try_send_plain(&body))
+        };
+        env.create_function_from_closure("plain", send).map(Some)
+    }
+
+    /// As `send`, without options and as a function of its own.
+    #[napi(catch_unwind, ts_return_type = "(body: Uint8Array, token: number) => boolean")]
+    pub fn starter<'env>(&self, env: &'env Env) -> Result<Function<'env, (Uint8Array, f64), bool>> {
+        let (inner, office) = (self.inner.clone(), self.office.clone());
+        let send = move |call: FunctionCallContext<'_>| {
+            let (body, token): (Uint8ArraySlice<'_>, f64) = (call.get(0)?, call.get(1)?);
+            inner.start_send(&body, SendOptions::default(), office.completion(token)).or_raise()
+        };
+        env.create_function_from_closure("start", send)
+    }
+
     /// Starts a send. True when its outcome comes under the token, false when it is done (core mode).
     #[napi(catch_unwind)]
     pub fn send(&self, token: f64, body: &[u8], extras: Option<Extras>) -> Result<bool> {

@@ -130,6 +130,13 @@ export declare class Events {
 
 /** Sends to one topic. */
 export declare class Producer {
+  /**
+   * Sends in core mode, without options: true when that is done, false where `send` has to be asked. A function of its
+   * own, for a call of a method takes longer than all the rest of it; null with JetStream.
+   */
+  plain(): ((body: Uint8Array) => boolean) | null
+  /** As `send`, without options and as a function of its own. */
+  starter(): (body: Uint8Array, token: number) => boolean
   /** Starts a send. True when its outcome comes under the token, false when it is done (core mode). */
   send(token: number, body: Uint8Array, extras?: Extras | undefined | null): boolean
   /** From now on failures that nobody waits for come under the token, until a letter without one. */

@@ -29,11 +29,16 @@ export interface ProducerOptions {
 export type SendManyOptions = Omit<SendOptions, "id" | "expectedLastSequence" | "expectedLastSubjectSequence">;
 
 const TOO_MUCH = 2 ** 32 - 1;
+/** What a send in core mode gives; one for all. */
+const SENT = Promise.resolve(null);
 
 /** Sends to one topic. */
 export class Producer {
   /** Whether the wait for a send was given up when its result may have been on its way, since the last flush. */
   private abandoned = false;
+  /** The short ways of a send without options. */
+  private readonly plain: ReturnType<Addon.Producer["plain"]>;
+  private readonly start: ReturnType<Addon.Producer["starter"]>;
 
   /** @internal */
   constructor(
@@ -43,6 +48,8 @@ export class Producer {
     readonly topic: string,
     private readonly onError: ProducerOptions["onError"],
   ) {
+    this.plain = native.plain();
+    this.start = native.starter();
     if (onError) native.listen(bridge.listen(onError));
   }
 
@@ -68,11 +75,17 @@ export class Producer {
    */
   send(body: Body, options?: SendOptions): Promise<PubAck | null> {
     try {
-      const signal = options?.signal;
+      const part = bytes(body);
+      if (options === undefined) {
+        if (this.plain?.(part)) return SENT;
+        const token = this.bridge.token();
+        return this.start(part, token) ? this.bridge.wait(token) : SENT;
+      }
+      const { signal } = options;
       signal?.throwIfAborted();
       const token = this.bridge.token();
-      const pending = this.native.send(token, bytes(body), options && extras(options));
-      return pending ? this.outcome(token, signal) : Promise.resolve(null);
+      const pending = this.native.send(token, part, extras(options));
+      return pending ? this.outcome(token, signal) : SENT;
     } catch (e) {
       return Promise.reject(typed(e));
     }
@@ -84,7 +97,9 @@ export class Producer {
    */
   sendNow(body: Body, options?: Omit<SendOptions, "signal">): void {
     try {
-      this.native.sendNow(bytes(body), options && extras(options));
+      const part = bytes(body);
+      if (options === undefined && this.plain?.(part)) return;
+      this.native.sendNow(part, options && extras(options));
     } catch (e) {
       throw typed(e);
     }

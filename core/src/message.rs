@@ -181,13 +181,23 @@ pub struct Meta {
     pub replay: Option<u64>,
 }
 
+/// A number written in digits only.
+fn number(digits: &[u8]) -> Option<u64> {
+    let digit = |n: u64, b: &u8| {
+        let d = b.wrapping_sub(b'0');
+        if d < 10 { n.checked_mul(10)?.checked_add(u64::from(d)) } else { None }
+    };
+    if digits.is_empty() { None } else { digits.iter().try_fold(0, digit) }
+}
+
 impl Meta {
     /// Reads `$JS.ACK.…` of servers with and without a domain; `None` when it is something else.
     pub fn parse(subject: &str) -> Option<Self> {
         let rest = subject.strip_prefix("$JS.ACK.")?;
-        let mut tokens = [""; 10];
+        // By bytes: tokens are too short to be worth a search for the next dot.
+        let mut tokens = [&[] as &[u8]; 10];
         let mut n = 0;
-        for token in rest.split('.') {
+        for token in rest.as_bytes().split(|b| *b == b'.') {
             if n < tokens.len() {
                 tokens[n] = token;
             }
@@ -198,7 +208,7 @@ impl Meta {
             9.. => 4,
             _ => return None,
         };
-        let field = |i: usize| tokens.get(at + i)?.parse::<u64>().ok();
+        let field = |i: usize| number(tokens.get(at + i)?);
         Some(Self {
             attempt: field(0)?,
             sequence: field(1)?,

@@ -73,6 +73,11 @@ impl Producer {
         &self.topic
     }
 
+    /// Whether messages are stored, and acked: with `JetStream`.
+    pub fn is_durable(&self) -> bool {
+        self.jetstream
+    }
+
     /// Sends one message and waits for its outcome: the server's ack, or `None` in core mode.
     ///
     /// Dropping the future stops the wait, not the message: it still counts in [`flush`](Self::flush).

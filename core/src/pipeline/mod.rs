@@ -45,6 +45,9 @@ use tokio::{sync::Notify, task::JoinSet};
 
 /// Answers read under one lock; also bounds what a wake-up of the host carries.
 const BATCH: usize = 1024;
+/// Turns that the client has after a batch of several messages: it writes what it has, and meanwhile more of them come,
+/// instead of a wake-up for the next few.
+const TURNS: usize = 2;
 /// Bytes handed to the client until it must have written them: its own queue is bounded by messages only.
 const UNWRITTEN: usize = 16 << 20;
 
@@ -248,7 +251,11 @@ impl Pipeline {
                 }
             });
             if !items.is_empty() {
+                let turns = if matches!(&items[..], [Item::One { .. } | Item::Run(1)]) { 0 } else { TURNS };
                 self.hand_over(&client, &ids, &mut items, &mut plain).await;
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
                 continue;
             }
             self.writer_sleeps.store(true, Ordering::SeqCst);
