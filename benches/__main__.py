@@ -13,7 +13,7 @@ from .about import about
 from .clients import CLIENTS
 from .paths import DOCS, REPORT, SERVER
 from .progress import Progress
-from .report import write
+from .report import ratios, write
 from .runner import FULL, QUICK, Run
 from .server import Server
 from .stats import Results
@@ -35,6 +35,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dev", action="store_true", help="measure the builds of the working tree, debug ones too")
     parser.add_argument("--no-install", action="store_true", help="take what is installed in target/bench as it is")
     parser.add_argument("--report", action="store_true", help="only write the report anew, from its JSON")
+    parser.add_argument("--ratios", action="store_true", help="also print our ratios to async-nats and to the limit")
     parser.add_argument("--list", action="store_true", help="workloads and clients")
     return parser.parse_args()
 
@@ -68,7 +69,6 @@ def main() -> int:
     if args.report:
         write(Results.load(file), out)
         return 0
-    skipped = {} if args.no_install else install.everything(dev=args.dev)
     size = QUICK if args.quick else FULL
     given = {name: value for name in ("rounds", "seconds", "shrink") if (value := getattr(args, name))}
     size = dataclasses.replace(size, **given)
@@ -77,6 +77,7 @@ def main() -> int:
     if missing:
         print(f"no such client: {', '.join(missing)}; there are {', '.join(CLIENTS)}", file=sys.stderr)
         return 2
+    skipped = {} if args.no_install else install.needed(wanted, dev=args.dev)
     for name in wanted:
         if not CLIENTS[name].needs.exists():
             skipped.setdefault(name, "it is not installed")
@@ -100,6 +101,8 @@ def main() -> int:
     results.save(file)
     write(results, out)
     print(f"wrote {out}/benchmarks.md, .json and .svg")
+    if args.ratios:
+        print("\n".join(ratios(results)))
     return 0
 
 

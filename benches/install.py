@@ -134,9 +134,11 @@ def _nats_cli() -> None:
     _run("go", "install", NATS_CLI, cwd=BUILT, env={"GOBIN": str(GO)})
 
 
-def everything(dev: bool) -> dict[str, str]:
-    """Installs what is not installed yet. Gives who is left out, and why."""
+def needed(clients: Iterable[str], dev: bool) -> dict[str, str]:
+    """Installs what these need and is not installed yet. Gives who is left out, and why."""
+    wanted = set(clients)
     BUILT.mkdir(parents=True, exist_ok=True)
+    # With the server, which all need.
     _once("python-peers", PYTHON_PEERS, _python_peers)
     _once("node-peers", NODE_PEERS, _node_peers)
     _once("rust", sorted((HERE / "rust").rglob("*.*")), _rust)
@@ -157,13 +159,14 @@ def everything(dev: bool) -> dict[str, str]:
         _once("node-ours", [*node, ROOT / "package.json", (BUILT / ".node-peers")], _node_ours)
     skipped: dict[str, str] = {}
     if shutil.which("go") is None:
-        return {"nats.go": "go is not installed", "nats-cli": "go is not installed"}
+        return dict.fromkeys(wanted & {"nats.go", "nats-cli"}, "go is not installed")
     for client, inputs, step in (
         ("nats.go", sorted((HERE / "go").glob("*")), _go),
         ("nats-cli", (NATS_CLI,), _nats_cli),
     ):
         try:
-            _once(client, inputs, step)
+            if client in wanted:
+                _once(client, inputs, step)
         except Failed as e:
             skipped[client] = str(e)
     return skipped

@@ -8,8 +8,8 @@ from typing import Any
 
 from .chart import chart
 from .clients import CLIENTS, WAYS, Client, label
-from .stats import Results
-from .tables import KINDS, curves, measured, number, ours, ratio, table
+from .stats import Results, best
+from .tables import KINDS, curves, limit, measured, number, ours, ratio, table
 from .workloads import WORKLOADS, Workload
 
 HOW = """\
@@ -88,6 +88,19 @@ def _summary(results: Results) -> list[str]:
                 *table(("", *(CLIENTS[p].label for p in peers)), rows),
                 "",
             ]
+    return lines
+
+
+def ratios(results: Results) -> list[str]:
+    """Each of our ways as a share of the best of async-nats, and of the limit; a line each."""
+    lines: list[str] = []
+    for workload in (w for w in WORKLOADS if w.kind == "rate" and not w.curve):
+        found = measured(results, workload.id)
+        peer, raw = best([r for r in found if r.client == "async-nats"], "rate", False), limit(found)
+        for row in (r for r in found if CLIENTS[r.client].ours):
+            shares = [(ratio(row, peer), "async-nats"), (ratio(row, raw), "raw")]
+            told = ", ".join(f"{share:.2f} × {name}" for share, name in shares if share is not None)
+            lines.append(f"{workload.id:18} {label(row.client, row.mode)}: {told or 'nothing to compare with'}")
     return lines
 
 

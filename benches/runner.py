@@ -36,7 +36,7 @@ class Size:
     """Counts are divided by this."""
 
 
-FULL = Size(rounds=5, seconds=1.0, warmup=0.3, backlog=500_000)
+FULL = Size(rounds=5, seconds=0.6, warmup=0.2, backlog=500_000)
 QUICK = Size(rounds=3, seconds=0.3, warmup=0.1, backlog=150_000, shrink=10)
 
 
