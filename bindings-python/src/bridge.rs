@@ -1,9 +1,14 @@
 //! One mailbox per event loop, and the drain that completes its futures.
 //!
-//! Owns waking the loop: an eventfd watched by the loop needs no GIL; loops without readers are woken by
-//! `call_soon_threadsafe`. A batch of results costs one wake-up.
+//! Owns the table of who waits. A batch of results costs one wake-up, which is the business of `waking`.
 
-use crate::{errors::raise, events::Question, future::Waiting, message};
+use crate::{
+    errors::raise,
+    events::Question,
+    future::Waiting,
+    message,
+    waking::{self, Slot, Watched, bridge_of},
+};
 use nats_eventbus::{
     Completion, CredentialsSource, Listener, Mailbox, Producer,
     mailbox::{Body, Letter},
@@ -14,24 +19,14 @@ use pyo3::{
     prelude::*,
     types::{PyCFunction, PyDict, PyList, PyTuple},
 };
-#[cfg(target_os = "linux")]
-use rustix::event::{EventfdFlags, eventfd};
 use slab::Slab;
-#[cfg(target_os = "linux")]
-use std::os::fd::AsRawFd;
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{Arc, OnceLock, Weak},
+    sync::Arc,
 };
 
 /// Letters per drain: bounded, so that a full mailbox does not starve the loop's other work.
 const BATCH: usize = 1024;
-
-/// What a loop watches to be woken.
-#[cfg(target_os = "linux")]
-type Watched = Option<Arc<std::os::fd::OwnedFd>>;
-#[cfg(not(target_os = "linux"))]
-type Watched = Option<()>;
 
 /// A rare call's result, made Python's on the loop's thread.
 type Convert = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
@@ -86,27 +81,6 @@ pub(crate) struct LoopBridge {
     fd: Watched,
 }
 
-/// Where a bridge is known before it is made.
-type Slot = Arc<OnceLock<Weak<LoopBridge>>>;
-
-/// The bridge, if it is there and this process's.
-fn bridge_of(slot: &Slot) -> Option<Arc<LoopBridge>> {
-    slot.get().and_then(Weak::upgrade).filter(|b| b.mailbox.is_ours())
-}
-
-/// Held by the callback of a reader, which a loop lets go of when it is closed.
-#[cfg(target_os = "linux")]
-struct Reader(Slot);
-
-#[cfg(target_os = "linux")]
-impl Drop for Reader {
-    fn drop(&mut self) {
-        if let Some(bridge) = bridge_of(&self.0) {
-            bridge.retire();
-        }
-    }
-}
-
 impl LoopBridge {
     pub(crate) fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
         // Made before the bridge, which they must know; the bridge ends without them, and not they without it.
@@ -121,7 +95,7 @@ impl LoopBridge {
             bridge_of(&told).map_or(Ok(()), |b| b.tell_loop(args.py(), CALLBACK_FAILED, exception.unbind()))
         })?;
         let deliver = py.import("nats_eventbus._deliver")?.getattr("deliverer")?.call1((take, failed))?;
-        let (mailbox, fd) = Self::waking(event_loop, slot.clone())?;
+        let (mailbox, fd) = waking::mailbox(event_loop, slot.clone())?;
         let made = Arc::new(Self {
             event_loop: event_loop.clone().unbind(),
             call_soon: event_loop.getattr("call_soon")?.unbind(),
@@ -136,39 +110,9 @@ impl LoopBridge {
         Ok(made)
     }
 
-    /// A mailbox that has the loop drain it.
-    fn waking(event_loop: &Bound<'_, PyAny>, slot: Slot) -> PyResult<(Arc<Mailbox>, Watched)> {
-        let py = event_loop.py();
-        #[cfg(target_os = "linux")]
-        if event_loop.getattr_opt("add_reader")?.is_some()
-            && let Ok(fd) = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
-        {
-            let (number, fd) = (fd.as_raw_fd(), Arc::new(fd));
-            let wake = fd.clone();
-            let mailbox = Mailbox::new(move || {
-                // The only failure is a full counter, which means that the loop is woken already.
-                let _ = rustix::io::write(&*wake, &1u64.to_ne_bytes());
-            });
-            // The callback holds the descriptor: it stays open for as long as the loop watches it.
-            let (watched, reader) = (fd.clone(), Reader(slot));
-            let drain = PyCFunction::new_closure(py, None, None, move |args, _| {
-                let Some(bridge) = bridge_of(&reader.0) else { return Ok(()) };
-                let _ = rustix::io::read(&*watched, &mut [0u8; 8]);
-                bridge.drain(args.py())
-            })?;
-            event_loop.call_method1("add_reader", (number, drain))?;
-            return Ok((mailbox, Some(fd)));
-        }
-        let drain = PyCFunction::new_closure(py, None, None, move |args, _| {
-            bridge_of(&slot).map_or(Ok(()), |b| b.drain(args.py()))
-        })?
-        .unbind();
-        let call = event_loop.getattr("call_soon_threadsafe")?.unbind();
-        let mailbox = Mailbox::new(move || {
-            // No interpreter, or a closed loop: nobody is left to hear.
-            let _ = Python::try_attach(|py| call.call1(py, (&drain,)).map(drop));
-        });
-        Ok((mailbox, None))
+    /// Whether this process made it.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.mailbox.is_ours()
     }
 
     pub(crate) fn is_of(&self, event_loop: &Bound<'_, PyAny>) -> bool {
@@ -218,7 +162,7 @@ impl LoopBridge {
     /// The loop is closed, and nobody reads letters any more: what waits is let go of, and what fails from now on is the
     /// next flush's.
     pub(crate) fn retire(&self) {
-        if !self.mailbox.is_ours() {
+        if !self.is_ours() {
             return;
         }
         let waiters = std::mem::take(&mut *self.waiters.lock());
@@ -333,7 +277,7 @@ impl LoopBridge {
 
     /// The loop was woken. Letters are delivered in a turn of their own: whoever they wake may run the loop within it, as
     /// notebooks do, and the loop must be able to call this again then.
-    fn drain(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn drain(&self, py: Python<'_>) -> PyResult<()> {
         let mut arrived = Vec::new();
         self.mailbox().drain(BATCH, &mut arrived);
         let mut letters = self.letters.lock();
@@ -420,13 +364,9 @@ impl LoopBridge {
 impl Drop for LoopBridge {
     fn drop(&mut self) {
         // In a forked child the loop, and what wakes it, are the parent's.
-        let Some(fd) = self.fd.as_ref().filter(|_| self.mailbox.is_ours()) else { return };
-        let number = fd.as_raw_fd();
-        // Removing a reader is the loop thread's business; a closed loop refuses, having dropped it already.
-        let _ = Python::try_attach(|py| {
-            let remove = self.event_loop.getattr(py, "remove_reader")?;
-            self.event_loop.call_method1(py, "call_soon_threadsafe", (remove, number)).map(drop)
-        });
+        if let Some(fd) = self.fd.as_ref().filter(|_| self.is_ours()) {
+            waking::unwatch(&self.event_loop, fd);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The Python binding: converts, wakes, and hands over. All behaviour is in the core.
 //!
-//! `bridge`: one mailbox per event loop; `bridges`: those of a bus; `ready`, `future`, `awaitable`: what calls return; one file per
-//! noun besides.
+//! `bridge`: one mailbox per event loop, `waking`: how that is told; `bridges`: those of a bus; `ready`, `future`,
+//! `awaitable`: what calls return; one file per noun besides.
 
 // pyo3's signatures need values by reference or owned where clippy would have it otherwise.
 #![allow(missing_docs, clippy::needless_pass_by_value, clippy::unnecessary_wraps, clippy::missing_panics_doc)]
@@ -19,6 +19,7 @@ mod future;
 mod message;
 mod producer;
 mod ready;
+mod waking;
 
 // Loops share their bridges, and a forked child finds those unlocked, because whoever is at them has the interpreter's
 // lock: free-threaded builds are to turn it on.

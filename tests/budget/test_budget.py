@@ -26,11 +26,11 @@ FEW, MANY = 4_000, 24_000
 """Messages of the two runs: their difference leaves out what starting and connecting cost."""
 
 BUDGETS = {
-    "core_publish": 2_700,
-    "core_receive": 3_300,
-    "js_publish": 15_500,
-    "js_many": 11_500,
-    "js_consume": 8_400,
+    "core_publish": 2_350,
+    "core_receive": 2_800,
+    "js_publish": 12_200,
+    "js_many": 9_000,
+    "js_consume": 6_900,
 }
 
 pytestmark = pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")

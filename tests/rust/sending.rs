@@ -91,6 +91,9 @@ async fn keys_keep_their_order_through_a_kill() {
         p.send_nowait(n.to_string().as_bytes(), key(&format!("k{}", n % 7))).unwrap();
     }
     until(|| bus.metrics().acked > 300).await;
+    // Stopped first: what is under way then is not answered.
+    server.pause();
+    assert!(tokio::time::timeout(MS(100), p.flush()).await.is_err(), "all was sent before the kill");
     server.kill();
     server.restart();
     p.flush().await.unwrap();

@@ -9,21 +9,15 @@ use super::{
     window::{Flush, Preparation, ProducerId, ProducerState},
 };
 use crate::{
-    config::ProducerConfig,
     error::{Error, ErrorKind},
-    mailbox::{Body, Completion, Listener, Mailbox, Post},
+    mailbox::{Body, Completion, Post},
     message::Headers,
     metrics::Metrics,
     planted::{Bug, planted},
 };
-use async_nats::Subject;
 use bytes::{Bytes, BytesMut};
 use slotmap::SlotMap;
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 const ARENA: usize = 1 << 18;
 
@@ -83,15 +77,6 @@ impl State {
             deaf: None,
             metrics,
         }
-    }
-
-    pub(crate) fn add_producer(
-        &mut self,
-        topic: Subject,
-        config: ProducerConfig,
-        jetstream: bool,
-    ) -> ProducerId {
-        self.producers.insert(ProducerState::new(topic, config, jetstream))
     }
 
     pub(crate) fn copy(&mut self, body: &[u8]) -> Bytes {
@@ -240,7 +225,7 @@ impl State {
     }
 
     /// Sends it on, unless an earlier message of its key is under way.
-    fn dispatch(&mut self, id: SlotId) {
+    pub(super) fn dispatch(&mut self, id: SlotId) {
         if let Some(Slot { kind: Kind::Publish { producer, key: Some(key), .. }, .. }) = self.slots.get(id)
             && let Some(p) = self.producers.get_mut(*producer)
         {
@@ -251,43 +236,6 @@ impl State {
             p.lanes.insert(key.clone(), VecDeque::new());
         }
         self.queue(id);
-    }
-
-    /// Whether this producer's stream must be looked up now; true once until it is prepared or fails.
-    fn start_preparing(&mut self, producer: ProducerId) -> bool {
-        match self.producers.get_mut(producer) {
-            Some(p) if matches!(p.preparation, Preparation::Unprepared) => {
-                p.preparation = Preparation::Running;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// The producer's stream was found, or not.
-    pub(crate) fn prepared(
-        &mut self,
-        producer: ProducerId,
-        result: Result<Arc<str>, Error>,
-        post: &mut Post,
-    ) {
-        let Some(p) = self.producers.get_mut(producer) else { return };
-        let held = std::mem::take(&mut p.held);
-        match result {
-            Ok(stream) => {
-                p.preparation = Preparation::Ready;
-                p.stream = Some(stream);
-                held.into_iter().for_each(|id| self.dispatch(id));
-            }
-            Err(e) => {
-                // The next send looks the stream up again: an operator may have declared it.
-                p.preparation = Preparation::Unprepared;
-                let waiting = std::mem::take(&mut p.waiting);
-                for id in held.into_iter().chain(waiting) {
-                    self.settle(id, Body::Sent(Err(e.clone())), post);
-                }
-            }
-        }
     }
 
     /// Names the message and its stream in the error of its send.
@@ -384,38 +332,6 @@ impl State {
         }
     }
 
-    /// Nobody waits for these sends any more: their failures are the next flush's.
-    /// Which of them were still under way.
-    pub(crate) fn abandon(
-        &mut self,
-        producer: ProducerId,
-        mailbox: &Arc<Mailbox>,
-        tokens: &HashSet<u64>,
-    ) -> Vec<u64> {
-        let mut found = Vec::new();
-        for slot in self.slots.values_mut().filter(|s| s.kind.of(producer)) {
-            if let Some(token) = slot.done.token_of(mailbox).filter(|t| tokens.contains(t)) {
-                slot.done = Completion::Nobody;
-                found.push(token);
-            }
-        }
-        found
-    }
-
-    /// Keeps a failure that nobody was told, for the next flush or the listener.
-    pub(crate) fn unreported(&mut self, producer: ProducerId, e: Error, post: &mut Post) {
-        if let Some(p) = self.producers.get_mut(producer) {
-            p.fail(e, post);
-        }
-    }
-
-    /// From now on failures that nobody waits for are told to it, not to the next flush.
-    pub(crate) fn listen(&mut self, producer: ProducerId, listener: Listener) {
-        if let Some(p) = self.producers.get_mut(producer) {
-            p.listener = Some(listener);
-        }
-    }
-
     /// Marks a slot as handed to the client and tells what to write; `None` when it has ended meanwhile.
     pub(crate) fn hand_over(&mut self, id: SlotId, epoch: u64, now: Instant) -> Option<(Wire, Role)> {
         let slot = self.slots.get_mut(id)?;
@@ -448,23 +364,6 @@ impl State {
             slot.phase = Phase::Queued;
             slot.attempts -= 1;
             slot.unanswered = slot.unanswered.saturating_sub(1);
-        }
-    }
-
-    /// Nobody can send by it any more: it is forgotten once its last message has ended.
-    pub(crate) fn drop_producer(&mut self, producer: ProducerId) {
-        if let Some(p) = self.producers.get_mut(producer) {
-            p.dropped = true;
-            if p.is_idle() {
-                self.producers.remove(producer);
-            }
-        }
-    }
-
-    /// Refuses new sends of one producer; those under way go on.
-    pub(crate) fn close_producer(&mut self, producer: ProducerId) {
-        if let Some(p) = self.producers.get_mut(producer) {
-            p.closed = true;
         }
     }
 

@@ -1,15 +1,15 @@
-//! One producer's window: its places, key lanes, flushes and the failures nobody was told.
+//! A producer's window: its places, key lanes, flushes and the failures nobody was told; how producers come and go.
 
-use super::{plain::Place, slot::SlotId};
+use super::{plain::Place, slot::SlotId, state::State};
 use crate::{
     config::ProducerConfig,
     error::Error,
-    mailbox::{Body, Completion, Listener, Post},
+    mailbox::{Body, Completion, Listener, Mailbox, Post},
 };
 use async_nats::Subject;
 use slotmap::new_key_type;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -110,6 +110,103 @@ impl ProducerState {
         match &self.stream {
             Some(s) if **s == *name => s.clone(),
             _ => self.stream.insert(name.into()).clone(),
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn add_producer(
+        &mut self,
+        topic: Subject,
+        config: ProducerConfig,
+        jetstream: bool,
+    ) -> ProducerId {
+        self.producers.insert(ProducerState::new(topic, config, jetstream))
+    }
+
+    /// Whether this producer's stream must be looked up now; true once until it is prepared or fails.
+    pub(super) fn start_preparing(&mut self, producer: ProducerId) -> bool {
+        match self.producers.get_mut(producer) {
+            Some(p) if matches!(p.preparation, Preparation::Unprepared) => {
+                p.preparation = Preparation::Running;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The producer's stream was found, or not.
+    pub(crate) fn prepared(
+        &mut self,
+        producer: ProducerId,
+        result: Result<Arc<str>, Error>,
+        post: &mut Post,
+    ) {
+        let Some(p) = self.producers.get_mut(producer) else { return };
+        let held = std::mem::take(&mut p.held);
+        match result {
+            Ok(stream) => {
+                p.preparation = Preparation::Ready;
+                p.stream = Some(stream);
+                held.into_iter().for_each(|id| self.dispatch(id));
+            }
+            Err(e) => {
+                // The next send looks the stream up again: an operator may have declared it.
+                p.preparation = Preparation::Unprepared;
+                let waiting = std::mem::take(&mut p.waiting);
+                for id in held.into_iter().chain(waiting) {
+                    self.settle(id, Body::Sent(Err(e.clone())), post);
+                }
+            }
+        }
+    }
+
+    /// Nobody waits for these sends any more: their failures are the next flush's.
+    /// Which of them were still under way.
+    pub(crate) fn abandon(
+        &mut self,
+        producer: ProducerId,
+        mailbox: &Arc<Mailbox>,
+        tokens: &HashSet<u64>,
+    ) -> Vec<u64> {
+        let mut found = Vec::new();
+        for slot in self.slots.values_mut().filter(|s| s.kind.of(producer)) {
+            if let Some(token) = slot.done.token_of(mailbox).filter(|t| tokens.contains(t)) {
+                slot.done = Completion::Nobody;
+                found.push(token);
+            }
+        }
+        found
+    }
+
+    /// Keeps a failure that nobody was told, for the next flush or the listener.
+    pub(crate) fn unreported(&mut self, producer: ProducerId, e: Error, post: &mut Post) {
+        if let Some(p) = self.producers.get_mut(producer) {
+            p.fail(e, post);
+        }
+    }
+
+    /// From now on failures that nobody waits for are told to it, not to the next flush.
+    pub(crate) fn listen(&mut self, producer: ProducerId, listener: Listener) {
+        if let Some(p) = self.producers.get_mut(producer) {
+            p.listener = Some(listener);
+        }
+    }
+
+    /// Nobody can send by it any more: it is forgotten once its last message has ended.
+    pub(crate) fn drop_producer(&mut self, producer: ProducerId) {
+        if let Some(p) = self.producers.get_mut(producer) {
+            p.dropped = true;
+            if p.is_idle() {
+                self.producers.remove(producer);
+            }
+        }
+    }
+
+    /// Refuses new sends of one producer; those under way go on.
+    pub(crate) fn close_producer(&mut self, producer: ProducerId) {
+        if let Some(p) = self.producers.get_mut(producer) {
+            p.closed = true;
         }
     }
 }

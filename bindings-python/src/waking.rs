@@ -1,0 +1,84 @@
+//! How an event loop is woken to drain its mailbox: by an eventfd that it watches, which needs no interpreter's lock; a
+//! loop without readers by `call_soon_threadsafe`.
+
+use crate::bridge::LoopBridge;
+use nats_eventbus::Mailbox;
+use pyo3::{prelude::*, types::PyCFunction};
+#[cfg(target_os = "linux")]
+use rustix::event::{EventfdFlags, eventfd};
+#[cfg(target_os = "linux")]
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, OnceLock, Weak};
+
+/// What a loop watches to be woken.
+#[cfg(target_os = "linux")]
+pub(crate) type Watched = Option<Arc<OwnedFd>>;
+#[cfg(not(target_os = "linux"))]
+pub(crate) type Watched = Option<()>;
+
+/// Where a bridge is known before it is made.
+pub(crate) type Slot = Arc<OnceLock<Weak<LoopBridge>>>;
+
+/// The bridge, if it is there and this process's.
+pub(crate) fn bridge_of(slot: &Slot) -> Option<Arc<LoopBridge>> {
+    slot.get().and_then(Weak::upgrade).filter(|b| b.is_ours())
+}
+
+/// Held by the callback of a reader, which a loop lets go of when it is closed.
+#[cfg(target_os = "linux")]
+struct Reader(Slot);
+
+#[cfg(target_os = "linux")]
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Some(bridge) = bridge_of(&self.0) {
+            bridge.retire();
+        }
+    }
+}
+
+/// A mailbox that has the loop drain it.
+pub(crate) fn mailbox(event_loop: &Bound<'_, PyAny>, slot: Slot) -> PyResult<(Arc<Mailbox>, Watched)> {
+    let py = event_loop.py();
+    #[cfg(target_os = "linux")]
+    if event_loop.getattr_opt("add_reader")?.is_some()
+        && let Ok(fd) = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
+    {
+        let (number, fd) = (fd.as_raw_fd(), Arc::new(fd));
+        let wake = fd.clone();
+        let mailbox = Mailbox::new(move || {
+            // The only failure is a full counter, which means that the loop is woken already.
+            let _ = rustix::io::write(&*wake, &1u64.to_ne_bytes());
+        });
+        // The callback holds the descriptor: it stays open for as long as the loop watches it.
+        let (watched, reader) = (fd.clone(), Reader(slot));
+        let drain = PyCFunction::new_closure(py, None, None, move |args, _| {
+            let Some(bridge) = bridge_of(&reader.0) else { return Ok(()) };
+            let _ = rustix::io::read(&*watched, &mut [0u8; 8]);
+            bridge.drain(args.py())
+        })?;
+        event_loop.call_method1("add_reader", (number, drain))?;
+        return Ok((mailbox, Some(fd)));
+    }
+    let drain = PyCFunction::new_closure(py, None, None, move |args, _| {
+        bridge_of(&slot).map_or(Ok(()), |b| b.drain(args.py()))
+    })?
+    .unbind();
+    let call = event_loop.getattr("call_soon_threadsafe")?.unbind();
+    let mailbox = Mailbox::new(move || {
+        // No interpreter, or a closed loop: nobody is left to hear.
+        let _ = Python::try_attach(|py| call.call1(py, (&drain,)).map(drop));
+    });
+    Ok((mailbox, None))
+}
+
+/// The loop need not watch it any more.
+#[cfg(target_os = "linux")]
+pub(crate) fn unwatch(event_loop: &Py<PyAny>, fd: &OwnedFd) {
+    let number = fd.as_raw_fd();
+    // Removing a reader is the loop thread's business; a closed loop refuses, having dropped it already.
+    let _ = Python::try_attach(|py| {
+        let remove = event_loop.getattr(py, "remove_reader")?;
+        event_loop.call_method1(py, "call_soon_threadsafe", (remove, number)).map(drop)
+    });
+}
