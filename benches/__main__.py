@@ -95,6 +95,7 @@ def main() -> int:
         try:
             for workload in workloads:
                 run.workload(workload, args.quick)
+                results.save(file)
         except KeyboardInterrupt:
             progress.note("stopped: what there is, is written")
         progress.close()

@@ -87,7 +87,7 @@ class Run:
                     try:
                         outcome = self._one(workload, setup, client, mode)
                         self._results.add(workload.id, client.id, mode, outcome)
-                    except (Failed, Unproven) as e:
+                    except (Failed, Unproven, OSError, RuntimeError) as e:
                         failures[row] += 1
                         self._results.fail(workload.id, client.id, mode, str(e))
                         self._progress.note(f"{workload.id}: {row}: {e}")

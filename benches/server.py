@@ -67,17 +67,31 @@ class Server:
         self.close()
 
 
+STALE = 60.0
+"""Seconds after which a connection that was not used is made anew; the server's patience is some four minutes."""
+
+
 class JetStream:
     """JetStream's API over a socket of its own, so that no peer's client has a part in it."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), 60)
+        self._port = port
+        self._connect()
+
+    def _connect(self) -> None:
+        self._used = time.monotonic()
+        self._socket = socket.create_connection(("127.0.0.1", self._port), 60)
         self._read = self._socket.makefile("rb")
         self._read.readline()
         self._socket.sendall(b'CONNECT {"verbose":false,"headers":true,"no_responders":true}\r\nSUB _INBOX.admin 1\r\n')
 
     def call(self, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """One request; an error in the answer stays there."""
+        if time.monotonic() - self._used > STALE:
+            # Nobody has answered the server's pings meanwhile: it may have hung up.
+            self.close()
+            self._connect()
+        self._used = time.monotonic()
         payload = b"" if body is None else json.dumps(body).encode()
         self._socket.sendall(b"PUB $JS.API.%s _INBOX.admin %d\r\n%s\r\n" % (subject.encode(), len(payload), payload))
         while True:
