@@ -90,6 +90,30 @@ async def test_handlers_end_as_they_should_and_when(bus: eb.Bus, topic: str) -> 
     assert 0.69 <= times["later"][1] - times["later"][0] < 3
 
 
+@pytest.mark.parametrize("concurrency", [1, 2])
+async def test_a_delay_that_is_none_fails_the_message_and_not_the_run(
+    bus: eb.Bus, topic: str, concurrency: int
+) -> None:
+    """Consuming: whatever a handler raises ends its message, and the run goes on; `on_error` is told what was wrong."""
+    told: list[Exception] = []
+    handled: list[str] = []
+
+    async def handle(m: eb.Message) -> None:
+        handled.append(m.text())
+        if m.text() == "bad":
+            raise eb.RetryAfter("soon")
+
+    await bus.producer(topic).send_many(["bad", "good"])
+    async with bus.consumer(topic, group="g", concurrency=concurrency, max_deliver=1) as c:
+        running = asyncio.create_task(c.run(handle, on_error=lambda e, _: told.append(e)))
+        await until(lambda: bus.metrics()["dead_letters"] == 1 and "good" in handled)
+        assert not running.done()
+    await running
+    assert handled.count("bad") == 1
+    assert [type(e) for e in told] == [eb.ConfigError]
+    assert "soon" in str(told[0])
+
+
 async def test_one_at_a_time_by_default(bus: eb.Bus, topic: str) -> None:
     """Consuming: one message at a time by default, as the platform's guide asks."""
     now = most = done = 0
