@@ -13,7 +13,10 @@ import { Source } from "./source";
 export interface ConsumerOptions {
   /** The workers that share the messages: durable (JetStream) or queue group (core). */
   group: string;
-  /** Messages asked for in advance, never above the durable's max ack pending. Default 256. */
+  /**
+   * Messages asked for in advance, never above the durable's max ack pending. Default 256, and up to 1024 where they are
+   * handled within some 40 ms.
+   */
   prefetch?: number;
   /** Whether a missing stream is declared. Default: the connection's setting. */
   declare?: boolean;

@@ -259,7 +259,7 @@ async fn leaving_with_deliveries_on_their_way_loses_none_to_ack_wait() {
     p.send_many(&[b"x"; 1000], &SendOptions::default()).await.unwrap();
     // Left while the first pull is being answered: a different moment each time.
     for round in 0..10 {
-        let config = ConsumerConfig { prefetch: 1000, ..group(&format!("g{round}")) };
+        let config = ConsumerConfig { prefetch: Some(1000), ..group(&format!("g{round}")) };
         let c = bus.consumer("t", config.clone()).await.unwrap();
         let first = c.next().await.unwrap().unwrap();
         c.settle(first.token, &Settle::Nak(None));

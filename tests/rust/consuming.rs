@@ -129,7 +129,7 @@ async fn a_stuck_handler_holds_a_message_no_longer_than_the_cap() {
     let server = Server::jetstream();
     let (bus, other) = (server.bus(true).await, server.bus(true).await);
     send(&bus, "t", 1).await;
-    let config = ConsumerConfig { max_processing: MS(900), prefetch: 1, ..kept(300) };
+    let config = ConsumerConfig { max_processing: MS(900), prefetch: Some(1), ..kept(300) };
     let c = bus.consumer("t", config).await.unwrap();
     c.handle();
     let stuck = next(&c).await;
@@ -173,7 +173,7 @@ async fn acks_do_not_wait_and_confirmed_ones_do() {
     let server = Server::jetstream();
     let bus = server.bus(true).await;
     send(&bus, "t", 301).await;
-    let c = bus.consumer("t", ConsumerConfig { prefetch: 400, ..group() }).await.unwrap();
+    let c = bus.consumer("t", ConsumerConfig { prefetch: Some(400), ..group() }).await.unwrap();
     let mut all = many(&c, 301).await;
     let last = all.pop().unwrap();
     server.pause();
@@ -193,7 +193,7 @@ async fn prefetch_is_never_above_max_ack_pending() {
     let (bus, other) = (server.bus(true).await, server.bus(false).await);
     send(&bus, "t", 20).await;
     let spy = other.consumer("$JS.API.CONSUMER.MSG.NEXT.t_STREAM.g", group()).await.unwrap();
-    let config = ConsumerConfig { prefetch: 100, max_ack_pending: Some(5), ..group() };
+    let config = ConsumerConfig { prefetch: Some(100), max_ack_pending: Some(5), ..group() };
     let c = bus.consumer("t", config).await.unwrap();
     for _ in 0..20 {
         c.settle(next(&c).await.token, &Settle::Ack);

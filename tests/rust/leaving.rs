@@ -114,7 +114,7 @@ async fn dropping_a_consumer_gives_back_what_is_on_its_way() {
     let mut taken = 0;
     for n in 0..6 {
         let leaving = server.bus(true).await;
-        let c = leaving.consumer("t", ConsumerConfig { prefetch: 1000, ..group() }).await.unwrap();
+        let c = leaving.consumer("t", ConsumerConfig { prefetch: Some(1000), ..group() }).await.unwrap();
         for _ in 0..n {
             c.ack_confirmed(next(&c).await.token, MS(5000)).await.unwrap();
             taken += 1;
@@ -122,7 +122,7 @@ async fn dropping_a_consumer_gives_back_what_is_on_its_way() {
         drop((c, leaving));
     }
     let started = Instant::now();
-    let c = bus.consumer("t", ConsumerConfig { prefetch: 4000, ..group() }).await.unwrap();
+    let c = bus.consumer("t", ConsumerConfig { prefetch: Some(4000), ..group() }).await.unwrap();
     let all = many(&c, count - taken).await;
     c.ack_many(all.iter().map(|d| d.token));
     assert!(started.elapsed() < MS(10_000), "{:?}: they waited for the ack wait", started.elapsed());

@@ -67,7 +67,7 @@ async fn a_full_prefetch_lets_the_retry_in() {
     let server = Server::jetstream();
     let bus = server.bus(true).await;
     send(&bus, &(0..30).map(|_| ("k", "x")).collect::<Vec<_>>()).await;
-    let c = bus.consumer("t", ConsumerConfig { prefetch: 4, ..group(Some(Order::Key)) }).await.unwrap();
+    let c = bus.consumer("t", ConsumerConfig { prefetch: Some(4), ..group(Some(Order::Key)) }).await.unwrap();
     c.handle();
     let mut order = Vec::new();
     while order.len() < 30 {
@@ -114,7 +114,7 @@ async fn keys_stay_in_order_with_many_handlers_and_failures() {
     let keys: Vec<String> = (0..10).map(|k| format!("k{k}")).collect();
     let messages: Vec<_> = (0..300).map(|n| (keys[n % 10].as_str(), "x")).collect();
     send(&bus, &messages).await;
-    let config = ConsumerConfig { concurrency: 8, prefetch: 40, ..group(Some(Order::Key)) };
+    let config = ConsumerConfig { concurrency: 8, prefetch: Some(40), ..group(Some(Order::Key)) };
     let c = bus.consumer("t", config).await.unwrap();
     c.handle();
     let done: Arc<Mutex<HashMap<String, Vec<u64>>>> = Arc::default();
@@ -179,7 +179,7 @@ async fn handlers_never_hold_more_than_the_prefetch() {
     let bus = server.bus(true).await;
     let p = bus.producer("t", ProducerConfig::default()).unwrap();
     p.send_many(&[b"x"; 500], &SendOptions::default()).await.unwrap();
-    let c = bus.consumer("t", ConsumerConfig { prefetch: 16, ..group(None) }).await.unwrap();
+    let c = bus.consumer("t", ConsumerConfig { prefetch: Some(16), ..group(None) }).await.unwrap();
     c.handle();
     for n in 0..100 {
         let d = next(&c).await;
@@ -187,6 +187,25 @@ async fn handlers_never_hold_more_than_the_prefetch() {
             let m = bus.metrics();
             assert!(m.received - m.settled <= 16, "{m:?}");
         }
+        c.finish(&d, Handled::Done);
+    }
+}
+
+/// Consuming: prefetch where none was given: a slow handler holds no more than the least. How it follows the pace is
+/// `consumer::prefetch`'s own tests.
+#[tokio::test]
+async fn a_slow_handler_holds_no_more_than_the_default_prefetch() {
+    let server = Server::jetstream();
+    let bus = server.bus(true).await;
+    let p = bus.producer("t", ProducerConfig::default()).unwrap();
+    p.send_many(&[b"x"; 1000], &SendOptions::default()).await.unwrap();
+    let c = bus.consumer("t", group(None)).await.unwrap();
+    c.handle();
+    for settled in 0..3 {
+        let d = next(&c).await;
+        until(|| bus.metrics().received == 256 + settled).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(bus.metrics().received, 256 + settled);
         c.finish(&d, Handled::Done);
     }
 }

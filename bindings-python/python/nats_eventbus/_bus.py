@@ -174,7 +174,8 @@ class Bus(Closing):
         Args:
             topic: what to receive; may hold wildcards.
             group: the workers that share the messages: durable (JetStream) or queue group (core).
-            prefetch: messages asked for in advance, never above the durable's max ack pending; default 256.
+            prefetch: messages asked for in advance, never above the durable's max ack pending; default 256, and up to
+                1024 where they are handled within some 40 ms.
             declare: whether a missing stream is declared; default: the connection's setting.
             max_processing: how long a message is kept from redelivery while buffered or handled; default 10 min.
             pending_limit: core mode: messages buffered before new ones are dropped and counted; default 65536.

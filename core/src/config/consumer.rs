@@ -50,8 +50,9 @@ pub enum Order {
 pub struct ConsumerConfig {
     /// The workers that share the messages: durable (`JetStream`) or queue group (core).
     pub group: String,
-    /// Messages asked for in advance, never above the durable's max ack pending. Default 256.
-    pub prefetch: usize,
+    /// Messages asked for in advance, never above the durable's max ack pending. Default 256, and up to 1024 where they
+    /// are handled within some 40 ms.
+    pub prefetch: Option<usize>,
     /// Whether a missing stream is declared. Default: the connection's setting.
     pub declare: Option<bool>,
     /// How long a message is kept from redelivery while it is buffered or handled. Default 10 min.
@@ -87,7 +88,7 @@ impl Default for ConsumerConfig {
     fn default() -> Self {
         Self {
             group: String::new(),
-            prefetch: 256,
+            prefetch: None,
             declare: None,
             max_processing: Duration::from_secs(600),
             concurrency: 1,
@@ -117,8 +118,8 @@ impl ConsumerConfig {
     /// Checks what does not need a server.
     pub fn check(&self) -> Result<()> {
         crate::topic::check_group(&self.group)?;
-        if !(1..=100_000).contains(&self.prefetch) {
-            return Err(Error::config(format!("prefetch is {}: give 1 to 100000", self.prefetch)));
+        if let Some(n) = self.prefetch.filter(|n| !(1..=100_000).contains(n)) {
+            return Err(Error::config(format!("prefetch is {n}: give 1 to 100000")));
         }
         if self.concurrency == 0 {
             return Err(Error::config("concurrency is 0: give 1 or more"));

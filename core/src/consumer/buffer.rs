@@ -3,6 +3,7 @@
 use super::{
     Settle,
     lanes::{LaneId, Lanes, lane_of},
+    prefetch::Prefetch,
 };
 use crate::{
     error::Error,
@@ -66,13 +67,12 @@ pub(crate) struct Buffer {
     pub(crate) requested: usize,
     /// Whether the pull loop was told that there is room, and has not looked yet.
     room_told: bool,
-    /// The prefetch, as far as the durable allows it.
-    pub(crate) limit: usize,
+    prefetch: Prefetch,
 }
 
 impl Buffer {
-    pub(super) fn new(limit: usize, by_key: bool) -> Self {
-        Self { limit, lanes: by_key.then(Lanes::default), ..Self::default() }
+    pub(super) fn new(prefetch: Prefetch, by_key: bool) -> Self {
+        Self { prefetch, lanes: by_key.then(Lanes::default), ..Self::default() }
     }
 
     /// Messages received and not handed out.
@@ -83,7 +83,7 @@ impl Buffer {
     /// From now on what is handed out counts until it is settled.
     pub(super) fn handle(&mut self, at_once: usize) {
         self.handlers = true;
-        self.limit = self.limit.max(at_once);
+        self.prefetch.at_least(at_once);
     }
 
     /// Takes in what arrived; what is acked later is remembered by a token. `cap` is how long one may be worked on.
@@ -174,7 +174,7 @@ impl Buffer {
 
     /// Whether the pull loop should be told, once, that there is room or a retry to wait for.
     pub(super) fn tell_room(&mut self) -> bool {
-        let low = self.counted + self.requested <= self.limit / 2 && !self.room_told;
+        let low = self.counted + self.requested <= self.prefetch.limit() / 2 && !self.room_told;
         self.room_told |= low;
         low
     }
@@ -183,9 +183,13 @@ impl Buffer {
     pub(super) fn ask(&mut self, now: Instant) -> usize {
         self.room_told = false;
         let retries = self.lanes.as_mut().map_or(0, |l| l.ask(now));
-        let room = self.limit.saturating_sub(self.counted + self.requested);
+        let here = self.counted + self.requested;
+        if here <= self.prefetch.limit() / 2 {
+            self.prefetch.half_used(now);
+        }
+        let (limit, room) = (self.prefetch.limit(), self.prefetch.limit().saturating_sub(here));
         // Small pulls wait for more room, while others are under way.
-        let room = if room < self.limit.div_ceil(2) && self.requested > 0 { 0 } else { room };
+        let room = if room < limit.div_ceil(2) && self.requested > 0 { 0 } else { room };
         self.requested += room + retries;
         room + retries
     }

@@ -63,7 +63,7 @@ struct World {
 
 impl World {
     fn new(by_key: bool) -> Self {
-        let mut buffer = Buffer::new(LIMIT, by_key);
+        let mut buffer = Buffer::new(Prefetch::new(Some(LIMIT), usize::MAX), by_key);
         buffer.handle(4);
         let (returned, running, out, done) = (vec![], vec![], vec![], vec![]);
         Self { buffer, now: Instant::now(), next: 1, returned, running, out, done }

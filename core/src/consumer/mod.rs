@@ -10,6 +10,7 @@ mod inner;
 mod lanes;
 mod leaving;
 mod letters;
+mod prefetch;
 mod pull;
 mod replays;
 mod runner;
@@ -25,6 +26,7 @@ use crate::{
 use buffer::{Buffer, Ended};
 use bytes::Bytes;
 use inner::Handle;
+use prefetch::Prefetch;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -88,11 +90,11 @@ impl Consumer {
         }
         let stream = shared.stream_for(topic, config.declare.unwrap_or(shared.config.declare)).await?;
         let durable = shared.durable(&stream, topic, &config).await?;
-        let limit = config.prefetch.min(durable.max_ack_pending).min(durable.max_batch);
+        let allowed = durable.max_ack_pending.min(durable.max_batch);
         // A durable that delivers less often than we would: its last attempt is ours, too.
         let attempts = durable.max_deliver.map_or(config.attempts(), |n| n.min(config.attempts()));
         let config = ConsumerConfig { max_deliver: Some(attempts), ..config };
-        let this = Self::new(shared, topic, config, Some(stream.name.as_str().into()), limit);
+        let this = Self::new(shared, topic, config, Some(stream.name.as_str().into()), allowed);
         pull::start(&this.inner, &stream.name, durable.clone()).await?;
         if this.inner.config.dead_letter {
             shared.spawn(replays::follow(Arc::downgrade(&this.inner), stream.name, durable));
@@ -108,8 +110,7 @@ impl Consumer {
             let text = "order \"stream\" needs JetStream: connect with jetstream on, or use order \"key\"";
             return Err(Error::config(text).topic(topic));
         }
-        let limit = config.prefetch;
-        let this = Self::new(shared, topic, config, None, limit);
+        let this = Self::new(shared, topic, config, None, usize::MAX);
         core_mode::start(&this.inner).await?;
         Ok(this)
     }
@@ -119,10 +120,10 @@ impl Consumer {
         topic: &str,
         config: ConsumerConfig,
         stream: Option<Arc<str>>,
-        limit: usize,
+        allowed: usize,
     ) -> Self {
         let by_key = config.order == Some(Order::Key);
-        let buffer = Buffer::new(limit, by_key);
+        let buffer = Buffer::new(Prefetch::new(config.prefetch, allowed), by_key);
         Self { inner: Arc::new(Handle::new(Inner::new(shared, topic, config, stream, buffer))) }
     }
 
