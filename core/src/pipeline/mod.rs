@@ -50,6 +50,8 @@ pub(crate) struct Pipeline {
     link: Arc<Link>,
     inbox: String,
     work: Notify,
+    /// Answers have come: whoever waits for some goes on.
+    heard: Notify,
     writer_sleeps: AtomicBool,
     /// Bytes handed over since the client has last written all.
     unwritten: AtomicUsize,
@@ -69,11 +71,13 @@ impl Pipeline {
         metrics: Arc<Metrics>,
         tasks: &mut JoinSet<()>,
     ) -> Result<Arc<Self>> {
+        let inbox = c.client.new_inbox();
         let pipeline = Arc::new(Self {
-            state: Mutex::new(State::new(metrics)),
+            state: Mutex::new(State::new(&inbox, metrics)),
             link: c.link.clone(),
-            inbox: c.client.new_inbox(),
+            inbox,
             work: Notify::new(),
+            heard: Notify::new(),
             writer_sleeps: AtomicBool::new(false),
             unwritten: AtomicUsize::new(0),
             timer: Notify::new(),
@@ -223,11 +227,12 @@ impl Pipeline {
             let (mut post, now) = (Post::default(), Instant::now());
             self.change(|state| {
                 for m in batch.drain(..) {
-                    if let Some(id) = m.subject.get(prefix..).and_then(names::slot_of) {
+                    if let Some(id) = m.subject.get(prefix..).and_then(|token| state.names.slot(token)) {
                         state.answered(id, m, now, &mut post);
                     }
                 }
             });
+            self.heard.notify_waiters();
         }
     }
 

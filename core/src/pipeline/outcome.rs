@@ -13,6 +13,8 @@ pub(crate) enum Answer<'a> {
     Retry(Error),
     /// It is not stored and never will be.
     Rejected(Error),
+    /// Somebody else than the stream answered: it may be stored or not.
+    Foreign(Error),
 }
 
 #[derive(Deserialize)]
@@ -69,9 +71,9 @@ pub(crate) fn classify(status: Option<u16>, payload: &[u8]) -> Answer<'_> {
             Answer::Stored { stream, sequence: seq, duplicate }
         }
         Ok(Wire { error: Some(e), .. }) => refused(&e),
-        _ => Answer::Rejected(Error::new(
+        _ => Answer::Foreign(Error::new(
             ErrorKind::PublishRejected,
-            "the answer is not a JetStream ack: another service answers on this topic",
+            "an answer was not a JetStream ack: another service answers on this topic",
         )),
     }
 }
@@ -178,13 +180,14 @@ mod tests {
                 ErrorKind::StreamFull,
             ),
             (r#"{"error":{"code":400,"err_code":10060,"description":"x"}}"#, ErrorKind::PublishRejected),
-            ("hello", ErrorKind::PublishRejected),
-            ("{}", ErrorKind::PublishRejected),
         ] {
             match classify(None, body.as_bytes()) {
                 Answer::Rejected(e) => assert_eq!(e.kind(), kind, "{body}"),
                 other => panic!("{body}: {other:?}"),
             }
+        }
+        for foreign in ["hello", "{}", ""] {
+            assert!(matches!(classify(None, foreign.as_bytes()), Answer::Foreign(_)));
         }
         for retried in [10158, 10008] {
             let body = format!(r#"{{"error":{{"code":503,"err_code":{retried},"description":"x"}}}}"#);

@@ -37,6 +37,7 @@ impl State {
             && let Some(sequence) = plain_ack(stream, &m.payload)
         {
             let ack = PubAck { stream: stream.clone(), sequence, duplicate: false };
+            slot.unanswered = slot.unanswered.saturating_sub(1);
             return self.settle(id, Body::Sent(Ok(Some(ack))), post);
         }
         match classify(status, &m.payload) {
@@ -54,6 +55,8 @@ impl State {
                 let e = e.topic(slot.wire.topic.as_str());
                 self.settle(id, Body::Sent(Err(e)), post);
             }
+            // The stream's own word is still to come.
+            Answer::Foreign(e) => slot.refusal = Some(e),
             Answer::Retry(e) => {
                 slot.refusal = Some(e);
                 slot.unanswered = slot.unanswered.saturating_sub(1);

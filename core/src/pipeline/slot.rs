@@ -1,6 +1,9 @@
 //! One message under way: what it is, where it stands, and its honest outcome when time runs out.
 
-use super::{names::Ids, window::ProducerId};
+use super::{
+    names::{Ids, Name},
+    window::ProducerId,
+};
 use crate::{
     error::{Error, ErrorKind},
     mailbox::{Body, Completion},
@@ -72,15 +75,12 @@ pub(crate) enum Kind {
     Echo,
 }
 
-/// How a slot's message is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// With our inbox to answer to.
-    Answered,
-    /// Without.
-    Core,
-    /// To our inbox.
-    Echo,
+/// A message on its way to the client.
+pub(super) struct Outgoing {
+    pub(super) wire: Wire,
+    pub(super) reply: Option<Subject>,
+    /// The slot it comes from, and whether handing it over is its end.
+    pub(super) slot: Option<(SlotId, bool)>,
 }
 
 #[derive(Debug)]
@@ -95,6 +95,8 @@ pub(crate) struct Slot {
     /// Attempts that may have reached the server and were not answered.
     pub(super) unanswered: u32,
     pub(super) refusal: Option<Error>,
+    /// Where its ack comes to, from its first attempt on.
+    pub(super) name: Option<Name>,
     pub(super) done: Completion,
 }
 
@@ -129,8 +131,9 @@ impl Slot {
             Kind::Publish { .. } if self.unanswered > 0 => Body::Sent(Err(error(
                 ErrorKind::PublishUnknown,
                 format!(
-                    "no ack came for {} attempts; it may be stored: check, or send again with the same id",
-                    self.attempts
+                    "no ack came for {} attempts{}; it may be stored: check, or send again with the same id",
+                    self.attempts,
+                    self.refusal.as_ref().map_or(String::new(), |e| format!(" ({})", e.message())),
                 ),
             ))),
             _ => Body::Sent(Err(match &self.refusal {

@@ -3,9 +3,9 @@
 //! One lock guards it all; every method is called under that lock and does a bounded amount of work per message.
 
 use super::{
-    names::Ids,
+    names::{Ids, Names},
     plain::{Filling, LARGEST},
-    slot::{Kind, Out, Phase, Role, Slot, SlotId, Wire},
+    slot::{Kind, Out, Outgoing, Phase, Slot, SlotId, Wire},
     window::{Flush, Preparation, ProducerId, ProducerState},
 };
 use crate::{
@@ -20,6 +20,9 @@ use slotmap::SlotMap;
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 const ARENA: usize = 1 << 18;
+/// Fewer messages than these are not worth a write of their own where more than [`MANY`] are under way.
+const FEW: usize = 64;
+const MANY: usize = 256;
 
 /// A send as its producer hands it over.
 pub(crate) struct Submission<'a> {
@@ -49,6 +52,7 @@ pub(crate) struct State {
     /// Bodies are copied into shared blocks: one allocation for many small ones.
     arena: BytesMut,
     pub(super) ids: Ids,
+    pub(super) names: Names,
     last_id: u64,
     /// When the sweeper must look next.
     pub(crate) next_due: Option<Instant>,
@@ -61,7 +65,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(inbox: &str, metrics: Arc<Metrics>) -> Self {
         Self {
             slots: SlotMap::with_key(),
             producers: SlotMap::with_key(),
@@ -70,6 +74,7 @@ impl State {
             out_bytes: 0,
             arena: BytesMut::new(),
             ids: Ids::new(),
+            names: Names::new(inbox),
             last_id: 0,
             next_due: None,
             closed: false,
@@ -115,6 +120,7 @@ impl State {
             attempts: 0,
             unanswered: 0,
             refusal: None,
+            name: None,
             done,
         })
     }
@@ -256,6 +262,9 @@ impl State {
         if let Body::Sent(Err(e)) = &mut body {
             self.name(&slot, e);
         }
+        if let Some(name) = slot.name {
+            self.names.give_back(name, slot.unanswered == 0 && matches!(body, Body::Sent(Ok(_))));
+        }
         // Only what has left its lane may let the next of its key go.
         let head = slot.phase != Phase::Waiting;
         let (producer, order, key, admitted) = match slot.kind {
@@ -333,7 +342,7 @@ impl State {
     }
 
     /// Marks a slot as handed to the client and tells what to write; `None` when it has ended meanwhile.
-    pub(crate) fn hand_over(&mut self, id: SlotId, epoch: u64, now: Instant) -> Option<(Wire, Role)> {
+    pub(super) fn hand_over(&mut self, id: SlotId, epoch: u64, now: Instant) -> Option<Outgoing> {
         let slot = self.slots.get_mut(id)?;
         if slot.phase != Phase::Queued {
             return None;
@@ -341,21 +350,39 @@ impl State {
         slot.phase = Phase::Sent(epoch);
         slot.attempts += 1;
         slot.unanswered += 1;
-        let wire = slot.wire.clone();
-        let role = match slot.kind {
+        let mut wire = slot.wire.clone();
+        let reply = match slot.kind {
             Kind::Publish { producer, .. } => {
                 if let Some(p) = self.producers.get(producer) {
                     slot.due = (now + p.config.ack_timeout).min(slot.deadline);
                 }
-                Role::Answered
+                let name = *slot.name.get_or_insert_with(|| self.names.lend(id));
+                self.names.topic_of(name)
             }
-            Kind::Request => Role::Answered,
-            Kind::Core { .. } => Role::Core,
-            Kind::Echo => Role::Echo,
+            Kind::Request => Some(self.names.of(id)),
+            Kind::Core { .. } => None,
+            Kind::Echo => {
+                wire.topic = self.names.of(id);
+                None
+            }
         };
+        let core = matches!(slot.kind, Kind::Core { .. });
         let due = slot.due;
         self.look_at(due);
-        Some((wire, role))
+        Some(Outgoing { wire, reply, slot: Some((id, core)) })
+    }
+
+    /// Whether all that is queued is a few messages of producers that have many more under way: it may wait for the
+    /// answers to those.
+    pub(super) fn may_gather(&self) -> bool {
+        let of_a_busy_one = |out: &Out| {
+            let Out::Slot(id) = out else { return false };
+            let Some(Slot { kind: Kind::Publish { producer, .. }, .. }) = self.slots.get(*id) else {
+                return false;
+            };
+            self.producers.get(*producer).is_some_and(|p| p.in_flight > MANY)
+        };
+        self.out.len() < FEW && self.out.iter().all(of_a_busy_one)
     }
 
     /// Takes back what was marked but not handed over, because the connection was lost first.

@@ -2,20 +2,23 @@
 
 use super::{
     Pipeline,
-    names::{Ids, Replies},
+    names::Ids,
     plain::Batch,
-    slot::{Out, Role, SlotId, Wire},
+    slot::{Out, Outgoing, Wire},
 };
 use crate::mailbox::{Body, Post};
 use async_nats::{Client, HeaderMap, Subject, client::PublishErrorKind, header::NATS_MESSAGE_ID};
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Turns that the client has after a batch of several messages: it writes what it has, and meanwhile more of them come,
 /// instead of a wake-up for the next few.
 const TURNS: usize = 2;
+/// How long a few messages wait, at most, where many are under way: the answers to those, which come all the time, wake
+/// the writer for whatever there is by then.
+const GATHER: Duration = Duration::from_millis(1);
 /// Bytes handed to the client until it must have written them: its own queue is bounded by messages only.
 const UNWRITTEN: usize = 16 << 20;
 
@@ -23,7 +26,7 @@ impl Pipeline {
     pub(super) async fn write(self: Arc<Self>, client: Client) {
         let (mut batch, mut items) = (Vec::new(), Vec::new());
         let mut plain = Batch::default();
-        let (mut replies, ids) = (Replies::new(&self.inbox), self.state().ids.clone());
+        let ids = self.state().ids.clone();
         let mut epoch = self.link.watch();
         loop {
             if !self.link.is_connected() {
@@ -40,22 +43,15 @@ impl Pipeline {
                 for out in batch.drain(..) {
                     match out {
                         Out::Run(n) => items.push(Item::Run(n)),
-                        Out::Plain { wire, reply } => items.push(Item::One { wire, reply, slot: None }),
-                        Out::Slot(id) => {
-                            let Some((mut wire, role)) = state.hand_over(id, now_epoch, now) else {
-                                continue;
-                            };
-                            let mut reply = (role != Role::Core).then(|| replies.of(id));
-                            if role == Role::Echo {
-                                wire.topic = reply.take().unwrap_or(wire.topic);
-                            }
-                            items.push(Item::One { wire, reply, slot: Some((id, role)) });
+                        Out::Plain { wire, reply } => {
+                            items.push(Item::One(Outgoing { wire, reply, slot: None }));
                         }
+                        Out::Slot(id) => items.extend(state.hand_over(id, now_epoch, now).map(Item::One)),
                     }
                 }
             });
             if !items.is_empty() {
-                let turns = if matches!(&items[..], [Item::One { .. } | Item::Run(1)]) { 0 } else { TURNS };
+                let turns = if matches!(&items[..], [Item::One(_) | Item::Run(1)]) { 0 } else { TURNS };
                 self.hand_over(&client, &ids, &mut items, &mut plain).await;
                 for _ in 0..turns {
                     tokio::task::yield_now().await;
@@ -67,6 +63,13 @@ impl Pipeline {
                 self.work.notified().await;
             }
             self.writer_sleeps.store(false, Ordering::SeqCst);
+            if self.state.lock().may_gather() {
+                tokio::select! {
+                    biased;
+                    () = self.heard.notified() => {}
+                    () = tokio::time::sleep(GATHER) => {}
+                }
+            }
         }
     }
 
@@ -79,8 +82,8 @@ impl Pipeline {
                 self.give_back(std::iter::once(item).chain(items), plain);
                 break;
             }
-            let (wire, reply, slot) = match item {
-                Item::One { wire, reply, slot } => (wire, reply, slot),
+            let Outgoing { wire, reply, slot } = match item {
+                Item::One(outgoing) => outgoing,
                 Item::Run(n) => {
                     let sent = self.hand_over_run(client, n, plain).await;
                     if sent < n {
@@ -95,7 +98,7 @@ impl Pipeline {
             self.written(client, len).await;
             match slot {
                 Some((id, _)) if too_large => refused.push(id),
-                Some((id, Role::Core)) => core.push(id),
+                Some((id, true)) => core.push(id),
                 _ => {}
             }
         }
@@ -144,11 +147,11 @@ impl Pipeline {
             let mut front = Vec::new();
             for item in rest {
                 match item {
-                    Item::One { slot: Some((id, _)), .. } => {
+                    Item::One(Outgoing { slot: Some((id, _)), .. }) => {
                         s.take_back(id);
                         front.push(Out::Slot(id));
                     }
-                    Item::One { wire, reply, slot: None } => front.push(Out::Plain { wire, reply }),
+                    Item::One(Outgoing { wire, reply, slot: None }) => front.push(Out::Plain { wire, reply }),
                     Item::Run(n) => front.extend(plain.by_ref().take(n).map(|(topic, body)| Out::Plain {
                         wire: Wire { topic, body, headers: None, id: None },
                         reply: None,
@@ -162,11 +165,7 @@ impl Pipeline {
 
 /// What is on its way to the client.
 enum Item {
-    One {
-        wire: Wire,
-        reply: Option<Subject>,
-        slot: Option<(SlotId, Role)>,
-    },
+    One(Outgoing),
     /// So many of the batch of core messages.
     Run(usize),
 }
