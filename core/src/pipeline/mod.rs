@@ -50,9 +50,11 @@ pub(crate) struct Pipeline {
     link: Arc<Link>,
     inbox: String,
     work: Notify,
-    /// Answers have come: whoever waits for some goes on.
-    heard: Notify,
+    /// The writer is to wait no longer.
+    enough: Notify,
     writer_sleeps: AtomicBool,
+    /// Whether the writer waits for more of what is patient.
+    gathering: AtomicBool,
     /// Bytes handed over since the client has last written all.
     unwritten: AtomicUsize,
     timer: Notify,
@@ -77,8 +79,9 @@ impl Pipeline {
             link: c.link.clone(),
             inbox,
             work: Notify::new(),
-            heard: Notify::new(),
+            enough: Notify::new(),
             writer_sleeps: AtomicBool::new(false),
+            gathering: AtomicBool::new(false),
             unwritten: AtomicUsize::new(0),
             timer: Notify::new(),
         });
@@ -116,11 +119,15 @@ impl Pipeline {
     /// Changes the state and wakes whoever the change concerns.
     pub(crate) fn change<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
-        let (had, due) = (state.out.len(), state.next_due);
+        let (had, hurry, due) = (state.out.len(), state.in_a_hurry(), state.next_due);
         let out = f(&mut state);
         let (wake_writer, wake_timer) =
             (had == 0 && !state.out.is_empty(), state.next_due != due && earlier(state.next_due, due));
+        let enough = !hurry && state.in_a_hurry();
         drop(state);
+        if enough && self.gathering.load(Ordering::SeqCst) {
+            self.enough.notify_waiters();
+        }
         if wake_writer && self.writer_sleeps.load(Ordering::SeqCst) {
             self.work.notify_one();
         }
@@ -136,12 +143,15 @@ impl Pipeline {
             return 0;
         }
         let mut state = self.state.lock();
-        let idle = state.out.is_empty();
+        let (idle, hurry) = (state.out.is_empty(), state.in_a_hurry());
         let refused = bodies.iter().position(|b| b.len() > limit || !state.submit_plain(producer, b));
         drop(state);
         let taken = refused.unwrap_or(bodies.len());
         if taken > 0 && idle && self.writer_sleeps.load(Ordering::SeqCst) {
             self.work.notify_one();
+        }
+        if taken > 0 && !hurry && self.gathering.load(Ordering::SeqCst) {
+            self.enough.notify_waiters();
         }
         taken
     }
@@ -154,16 +164,17 @@ impl Pipeline {
         headers: Option<Headers>,
         body: Bytes,
     ) {
-        self.change(|s| s.out.push(Out::Plain { wire: Wire { topic, body, headers, id: None }, reply }));
+        let wire = Wire { topic, body, headers, id: None };
+        self.change(|s| s.push(Out::Plain { wire, reply }, false));
     }
 
     /// Queues many small ones at once: acks.
     pub(crate) fn plain_many(&self, items: impl Iterator<Item = (Subject, Bytes)>) {
         self.change(|s| {
-            s.out.extend(items.map(|(topic, body)| Out::Plain {
-                wire: Wire { topic, body, headers: None, id: None },
-                reply: None,
-            }));
+            for (topic, body) in items {
+                let wire = Wire { topic, body, headers: None, id: None };
+                s.push(Out::Plain { wire, reply: None }, false);
+            }
         });
     }
 
@@ -232,7 +243,7 @@ impl Pipeline {
                     }
                 }
             });
-            self.heard.notify_waiters();
+            self.enough.notify_waiters();
         }
     }
 

@@ -20,8 +20,9 @@ use slotmap::SlotMap;
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 const ARENA: usize = 1 << 18;
-/// Fewer messages than these are not worth a write of their own where more than [`MANY`] are under way.
+/// So many patient messages are worth a write.
 const FEW: usize = 64;
+/// With more of its messages under way than these a producer's next one is patient.
 const MANY: usize = 256;
 
 /// A send as its producer hands it over.
@@ -45,6 +46,8 @@ pub(crate) struct State {
     pub(crate) slots: SlotMap<SlotId, Slot>,
     pub(crate) producers: SlotMap<ProducerId, ProducerState>,
     pub(crate) out: Vec<Out>,
+    /// Whether any of it is not to wait for more.
+    pub(super) pressing: bool,
     /// The core messages among `out`.
     pub(super) plain: Filling,
     /// Their bytes, and those of other messages that only the writer's pace bounds.
@@ -70,6 +73,7 @@ impl State {
             slots: SlotMap::with_key(),
             producers: SlotMap::with_key(),
             out: Vec::new(),
+            pressing: false,
             plain: Filling::new(),
             out_bytes: 0,
             arena: BytesMut::new(),
@@ -129,8 +133,26 @@ impl State {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.phase = Phase::Queued;
             slot.due = slot.deadline;
-            self.out.push(Out::Slot(id));
+            // Answers to many others are on their way, and will have it written.
+            let patient = match slot.kind {
+                Kind::Publish { producer, .. } => {
+                    self.producers.get(producer).is_some_and(|p| p.in_flight > MANY)
+                }
+                _ => false,
+            };
+            self.push(Out::Slot(id), patient);
         }
+    }
+
+    /// Queues something for the writer; where it is patient, a few of its like are worth waiting for.
+    pub(super) fn push(&mut self, out: Out, patient: bool) {
+        self.out.push(out);
+        self.pressing |= !patient;
+    }
+
+    /// Whether the writer is not to wait for more.
+    pub(super) fn in_a_hurry(&self) -> bool {
+        self.pressing || self.out.len() >= FEW
     }
 
     /// Takes a core message that needs nothing but its body, while the connection is there; false when it has to go the
@@ -146,7 +168,7 @@ impl State {
         self.out_bytes += body.len() + 64;
         match self.out.last_mut() {
             Some(Out::Run(n)) => *n += 1,
-            _ => self.out.push(Out::Run(1)),
+            _ => self.push(Out::Run(1), false),
         }
         self.metrics.sent.add(1);
         self.metrics.acked.add(1);
@@ -190,8 +212,8 @@ impl State {
         if immediate {
             self.metrics.acked.add(1);
             self.out_bytes += body.len() + 64;
-            self.out
-                .push(Out::Plain { wire: Wire { topic, body, headers: s.headers, id: None }, reply: None });
+            let wire = Wire { topic, body, headers: s.headers, id: None };
+            self.push(Out::Plain { wire, reply: None }, false);
             return Ok(Submitted::Done);
         }
         let id = (jetstream && deduped && !s.has_id).then(|| {
@@ -370,19 +392,6 @@ impl State {
         let due = slot.due;
         self.look_at(due);
         Some(Outgoing { wire, reply, slot: Some((id, core)) })
-    }
-
-    /// Whether all that is queued is a few messages of producers that have many more under way: it may wait for the
-    /// answers to those.
-    pub(super) fn may_gather(&self) -> bool {
-        let of_a_busy_one = |out: &Out| {
-            let Out::Slot(id) = out else { return false };
-            let Some(Slot { kind: Kind::Publish { producer, .. }, .. }) = self.slots.get(*id) else {
-                return false;
-            };
-            self.producers.get(*producer).is_some_and(|p| p.in_flight > MANY)
-        };
-        self.out.len() < FEW && self.out.iter().all(of_a_busy_one)
     }
 
     /// Takes back what was marked but not handed over, because the connection was lost first.

@@ -16,8 +16,7 @@ use std::{
 /// Turns that the client has after a batch of several messages: it writes what it has, and meanwhile more of them come,
 /// instead of a wake-up for the next few.
 const TURNS: usize = 2;
-/// How long a few messages wait, at most, where many are under way: the answers to those, which come all the time, wake
-/// the writer for whatever there is by then.
+/// How long at most what is patient waits for more of its like.
 const GATHER: Duration = Duration::from_millis(1);
 /// Bytes handed to the client until it must have written them: its own queue is bounded by messages only.
 const UNWRITTEN: usize = 16 << 20;
@@ -38,7 +37,7 @@ impl Pipeline {
             let (now_epoch, now) = (self.link.epoch(), Instant::now());
             self.change(|state| {
                 std::mem::swap(&mut state.out, &mut batch);
-                state.out_bytes = 0;
+                (state.out_bytes, state.pressing) = (0, false);
                 plain = state.plain.take();
                 for out in batch.drain(..) {
                     match out {
@@ -63,14 +62,23 @@ impl Pipeline {
                 self.work.notified().await;
             }
             self.writer_sleeps.store(false, Ordering::SeqCst);
-            if self.state.lock().may_gather() {
-                tokio::select! {
-                    biased;
-                    () = self.heard.notified() => {}
-                    () = tokio::time::sleep(GATHER) => {}
-                }
+            self.gather().await;
+        }
+    }
+
+    /// Waits for more of what is patient: until there is enough, something else is to be written, or answers have come,
+    /// whose readers send and settle more.
+    async fn gather(&self) {
+        let enough = self.enough.notified();
+        self.gathering.store(true, Ordering::SeqCst);
+        if !self.state.lock().in_a_hurry() {
+            tokio::select! {
+                biased;
+                () = enough => {}
+                () = tokio::time::sleep(GATHER) => {}
             }
         }
+        self.gathering.store(false, Ordering::SeqCst);
     }
 
     /// Gives a batch to the client; what a lost connection leaves goes back to the front of the queue.
@@ -158,6 +166,7 @@ impl Pipeline {
                     })),
                 }
             }
+            s.pressing |= !front.is_empty();
             s.out.splice(0..0, front);
         });
     }
