@@ -176,6 +176,7 @@ WAYS = {
     "fetch1": "fetch(1)",
     "push": "push consumer",
     "own_reply": "own reply subjects",
+    "used_again": "reply subjects used again",
     "spin": "busy waiting",
     "one_reply": "one reply subject",
 }

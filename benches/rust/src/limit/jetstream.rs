@@ -17,8 +17,9 @@ const INBOX: &str = "_INBOX.limit.a";
 pub struct Publisher {
     wire: Wire,
     frames: Vec<Vec<u8>>,
-    /// Whether each message has a reply subject of its own, as clients need it to tell acks apart.
-    own_reply: Option<Vec<u8>>,
+    /// The body, and after how many messages reply subjects come again, where each message has one of its own: clients
+    /// need that to tell acks apart.
+    own_reply: Option<(u64, Vec<u8>)>,
     ids: Option<(u32, Vec<u8>)>,
     window: u64,
     subject: String,
@@ -36,7 +37,11 @@ impl Publisher {
         wire.flush()?;
         wire.spin(spec);
         let body = spec.payload();
-        let own_reply = (spec.mode == "own_reply").then(|| body.clone());
+        let own_reply = match spec.mode.as_str() {
+            "own_reply" => Some((u64::MAX, body.clone())),
+            "used_again" => Some((window.max(1), body.clone())),
+            _ => None,
+        };
         let subjects: Vec<String> = match spec.consumers {
             0 => vec![spec.subject.clone()],
             n => (0..n).map(|i| format!("{}.{i}", spec.subject)).collect(),
@@ -68,13 +73,15 @@ impl Publisher {
         if let Some((process, body)) = &self.ids {
             let headers = format!("NATS/1.0\r\nNats-Msg-Id: {process:08x}.{:016x}\r\n\r\n", self.sent);
             let (head, all) = (headers.len(), headers.len() + body.len());
-            let reply =
-                if self.own_reply.is_some() { format!("_INBOX.limit.{:x}", self.sent) } else { INBOX.into() };
+            let reply = match &self.own_reply {
+                Some((cycle, _)) => format!("_INBOX.limit.{:x}", self.sent % cycle),
+                None => INBOX.into(),
+            };
             write!(self.out, "HPUB {} {reply} {head} {all}\r\n{headers}", self.subject)?;
             self.out.extend_from_slice(body);
             self.out.extend_from_slice(b"\r\n");
-        } else if let Some(body) = &self.own_reply {
-            write!(self.out, "PUB {} _INBOX.limit.{:x} {}\r\n", self.subject, self.sent, body.len())?;
+        } else if let Some((cycle, body)) = &self.own_reply {
+            write!(self.out, "PUB {} _INBOX.limit.{:x} {}\r\n", self.subject, self.sent % cycle, body.len())?;
             self.out.extend_from_slice(body);
             self.out.extend_from_slice(b"\r\n");
         } else {
