@@ -41,8 +41,8 @@ pub(super) struct Name {
 
 /// The topics that answers come to, each below our inbox.
 ///
-/// Those of acks are used again: a server knows the topics it has matched lately, and takes a fifth more messages where the
-/// next ack goes to one of them. A name whose message may still be answered is not among them: it goes on with the next round.
+/// Those of acks are used again: a server knows the topics it has matched lately, and takes up to a fifth more messages
+/// where the next ack goes to one of them. A name whose message may still be answered goes on with its next round.
 pub(super) struct Names {
     prefix: String,
     arena: BytesMut,
@@ -66,7 +66,16 @@ impl Names {
 
     /// Where answers to this slot's message come to, and to no other's ever.
     pub(super) fn of(&mut self, id: SlotId) -> Subject {
-        self.topic("", id.data().as_ffi())
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(id.data().as_ffi());
+        let len = self.prefix.len() + digits.len();
+        if self.arena.capacity() < len {
+            self.arena.reserve(ARENA);
+        }
+        self.arena.extend_from_slice(self.prefix.as_bytes());
+        self.arena.extend_from_slice(digits.as_bytes());
+        let topic = self.arena.split().freeze();
+        Subject::from_utf8(topic).unwrap_or_else(|_| format!("{}{digits}", self.prefix).into())
     }
 
     /// A name for the ack of this slot's message.
@@ -74,7 +83,7 @@ impl Names {
         let index = self.free.pop().unwrap_or_else(|| {
             // As many as were ever under way at once, which a window bounds.
             let index = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
-            let topic = self.topic(AGAIN, u64::from(index));
+            let topic = self.lent(index, 0);
             self.all.push(Lent { round: 0, slot: None, topic });
             index
         });
@@ -93,7 +102,7 @@ impl Names {
     pub(super) fn give_back(&mut self, name: Name, answered: bool) {
         let next = (!answered || self.twice).then(|| {
             let round = name.round.wrapping_add(1);
-            (round, self.topic(AGAIN, number(name.index, round)))
+            (round, self.lent(name.index, round))
         });
         let Some(lent) = self.all.get_mut(name.index as usize) else { return };
         lent.slot = None;
@@ -118,23 +127,10 @@ impl Names {
         lent.slot
     }
 
-    fn topic(&mut self, kind: &str, number: u64) -> Subject {
-        let mut digits = itoa::Buffer::new();
-        let digits = digits.format(number);
-        let len = self.prefix.len() + kind.len() + digits.len();
-        if self.arena.capacity() < len {
-            self.arena.reserve(ARENA);
-        }
-        for part in [&self.prefix, kind, digits] {
-            self.arena.extend_from_slice(part.as_bytes());
-        }
-        let topic = self.arena.split().freeze();
-        Subject::from_utf8(topic).unwrap_or_else(|_| format!("{}{kind}{digits}", self.prefix).into())
+    /// Not out of the arena: it is kept, and would keep a block of it.
+    fn lent(&self, index: u32, round: u32) -> Subject {
+        format!("{}{AGAIN}{}", self.prefix, u64::from(round) << 32 | u64::from(index)).into()
     }
-}
-
-fn number(index: u32, round: u32) -> u64 {
-    u64::from(round) << 32 | u64::from(index)
 }
 
 /// The slot whose own topic this is, by its last token.
