@@ -28,9 +28,9 @@ FEW, MANY = 4_000, 24_000
 BUDGETS = {
     "core_publish": 2_350,
     "core_receive": 2_800,
-    "js_publish": 12_200,
-    "js_many": 9_000,
-    "js_consume": 6_900,
+    "js_publish": 11_700,
+    "js_many": 8_500,
+    "js_consume": 6_800,
 }
 
 pytestmark = pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
