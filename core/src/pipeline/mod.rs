@@ -6,6 +6,7 @@
 mod denied;
 mod names;
 mod outcome;
+mod patience;
 mod plain;
 mod retry;
 mod slot;

@@ -20,10 +20,6 @@ use slotmap::SlotMap;
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 const ARENA: usize = 1 << 18;
-/// So many patient messages are worth a write.
-const FEW: usize = 64;
-/// With more of its messages under way than these a producer's next one is patient.
-const MANY: usize = 256;
 
 /// A send as its producer hands it over.
 pub(crate) struct Submission<'a> {
@@ -133,26 +129,9 @@ impl State {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.phase = Phase::Queued;
             slot.due = slot.deadline;
-            // Answers to many others are on their way, and will have it written.
-            let patient = match slot.kind {
-                Kind::Publish { producer, .. } => {
-                    self.producers.get(producer).is_some_and(|p| p.in_flight > MANY)
-                }
-                _ => false,
-            };
+            let patient = self.is_patient(id);
             self.push(Out::Slot(id), patient);
         }
-    }
-
-    /// Queues something for the writer; where it is patient, a few of its like are worth waiting for.
-    pub(super) fn push(&mut self, out: Out, patient: bool) {
-        self.out.push(out);
-        self.pressing |= !patient;
-    }
-
-    /// Whether the writer is not to wait for more.
-    pub(super) fn in_a_hurry(&self) -> bool {
-        self.pressing || self.out.len() >= FEW
     }
 
     /// Takes a core message that needs nothing but its body, while the connection is there; false when it has to go the
