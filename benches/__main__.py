@@ -32,6 +32,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="length of one measured interval")
     parser.add_argument("--shrink", type=int, help="counts of messages are divided by this")
     parser.add_argument("--out", type=Path, help="the folder to write to; default docs, target/bench/report for a part")
+    parser.add_argument("--into", type=Path, help="a folder with a report: these workloads replace those in it")
     parser.add_argument("--dev", action="store_true", help="measure the builds of the working tree, debug ones too")
     parser.add_argument("--no-install", action="store_true", help="take what is installed in target/bench as it is")
     parser.add_argument("--report", action="store_true", help="only write the report anew, from its JSON")
@@ -48,6 +49,17 @@ def chosen(only: str, quick: bool) -> list[Workload]:
 
 def stop(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def publish(results: Results, out: Path, into: Path | None) -> None:
+    """Writes the report, and renews the one that these workloads go into."""
+    write(results, out)
+    print(f"wrote {out}/benchmarks.md, .json and .svg")
+    if into is not None:
+        whole = Results.load(into / "benchmarks.json")
+        whole.replace(results)
+        whole.save(into / "benchmarks.json")
+        publish(whole, into, None)
 
 
 def main() -> int:
@@ -67,7 +79,7 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     file = out / "benchmarks.json"
     if args.report:
-        write(Results.load(file), out)
+        publish(Results.load(file), out, args.into)
         return 0
     size = QUICK if args.quick else FULL
     given = {name: value for name in ("rounds", "seconds", "shrink") if (value := getattr(args, name))}
@@ -100,8 +112,7 @@ def main() -> int:
             progress.note("stopped: what there is, is written")
         progress.close()
     results.save(file)
-    write(results, out)
-    print(f"wrote {out}/benchmarks.md, .json and .svg")
+    publish(results, out, args.into)
     if args.ratios:
         print("\n".join(ratios(results)))
     return 0

@@ -32,6 +32,10 @@ def _about(about: dict[str, Any]) -> list[str]:
         f"Measured {about['date']} at `{about['commit']}`: {about['cores']} cores ({about['cpu']}), "
         f"{about['memory_gb']} GB, {about['system']}; load before {about['load_before']:.1f}. "
         f"{about['rounds']} rounds of {about['seconds']} s each.",
+        *(
+            f"Measured again {a['date']} at `{a['commit']}`: {', '.join(f'`{w}`' for w in a['workloads'])}."
+            for a in about.get("again", [])
+        ),
         "",
         versions + ".",
         "",

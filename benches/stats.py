@@ -89,6 +89,13 @@ class Results:
         """One of them."""
         return self._rows.get((workload, client, mode))
 
+    def replace(self, part: Results) -> None:
+        """Takes workloads that were measured again, and remembers when and of what."""
+        again = list(dict.fromkeys(row.workload for row in part._rows.values()))
+        self._rows = {key: row for key, row in self._rows.items() if row.workload not in again} | part._rows
+        told = {"workloads": again, "date": part.about["date"], "commit": part.about["commit"]}
+        self.about["again"] = [*self.about.get("again", []), told]
+
     def save(self, file: Path) -> None:
         """Every round of every row, and the medians for those who only want these."""
         names = ("rate", "cpu", "rss_kb", "p50", "p99", "p999")
