@@ -129,8 +129,7 @@ impl State {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.phase = Phase::Queued;
             slot.due = slot.deadline;
-            let patient = self.is_patient(id);
-            self.push(Out::Slot(id), patient);
+            self.push(Out::Slot(id), self.is_patient(id));
         }
     }
 
