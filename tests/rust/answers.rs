@@ -24,7 +24,10 @@ async fn replies(
 ) -> Arc<Mutex<Vec<String>>> {
     let client = async_nats::connect(server.url()).await.unwrap();
     let mut sub = client.subscribe(topic).await.unwrap();
-    client.flush().await.unwrap();
+    // Its own message came back: the server knows both subscriptions. A flush would not show that.
+    let mut echo = client.subscribe("echo").await.unwrap();
+    client.publish("echo", "".into()).await.unwrap();
+    echo.next().await.unwrap();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let all = seen.clone();
     tokio::spawn(async move {
@@ -51,23 +54,24 @@ async fn a_reply_topic_is_used_again_only_once_nothing_more_can_come_to_it() {
     let p = bus.producer("t", ProducerConfig::default()).unwrap();
     let quick =
         bus.producer("t", ProducerConfig { ack_timeout: MS(100), ..ProducerConfig::default() }).unwrap();
-    // Both have looked their stream up.
-    assert_eq!((send(&p).await, send(&quick).await), (1, 2));
+    // Both have looked their stream up; what the second waits for is behind any further attempt of the first.
+    assert_eq!((send(&quick).await, send(&p).await), (1, 2));
     let seen = replies(&server, "t", None).await;
     for n in 3..=11 {
         assert_eq!(send(&p).await, n);
     }
-    until(|| seen.lock().unwrap().len() == 9).await;
+    until(|| seen.lock().unwrap().len() >= 9).await;
     let first = seen.lock().unwrap().remove(0);
     assert!(seen.lock().unwrap().drain(..).all(|r| r == first), "one at a time: one topic");
 
     // Several attempts, each of which is answered: what comes after the first answer finds nobody.
+    let before = bus.metrics().retried;
     server.pause();
     let late = tokio::spawn({
         let quick = quick.clone();
         async move { send(&quick).await }
     });
-    until(|| bus.metrics().retried >= 2).await;
+    until(|| bus.metrics().retried >= before + 2).await;
     server.resume();
     assert_eq!(late.await.unwrap(), 12);
     for n in 13..=21 {
@@ -99,7 +103,7 @@ async fn what_somebody_else_answers_is_no_outcome() {
     }
     assert_eq!((sequences.len(), server.stored("t_STREAM").await), (1001, 1001));
     // Answered twice: by now no topic is used again.
-    until(|| seen.lock().unwrap().len() == 1000).await;
+    until(|| seen.lock().unwrap().len() >= 1000).await;
     let last: HashSet<_> = seen.lock().unwrap().drain(900..).collect();
     assert_eq!(last.len(), 100);
 }
