@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{POLL, failed, file, random, unusable, until};
+use super::{POLL, failed, file, random, until, unusable};
 use crate::error::Result;
 
 /// A file locked by this process. Unlocked explicitly, as a fork elsewhere may have copied the handle.

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
-use super::{failed, file, locks::Held, random, unusable, until};
+use super::{failed, file, locks::Held, random, until, unusable};
 use crate::config::SECRET_VARIABLES;
 use crate::error::{Error, Result};
 

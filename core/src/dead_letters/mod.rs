@@ -4,139 +4,26 @@
 //! `dlq.<STREAM>.<group>.replay`, which the group's consumers read besides their topic; no other group sees it. The copy
 //! is stored and confirmed before the letter is removed, so a crash in between loses nothing.
 
+mod letter;
+
+pub use letter::DeadLetter;
+pub(crate) use letter::{
+    ATTEMPTS, GROUP, ID, REASON, SEQUENCE, STREAM, TIME, TOPIC, TRUNCATED, is_ours, letters_stream,
+    letters_topic, read_headers, replays_topic, restored,
+};
+
 use crate::{
     bus::Shared,
     config::ProducerConfig,
     error::{Error, ErrorKind, Result},
-    message::{Delivery, ID_HEADER, KEY_HEADER, Meta, SendOptions},
     producer::Producer,
     topic::{check_group, check_subscribe, covers, stream_name},
 };
-use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
-use std::{str::FromStr, sync::Arc};
+use std::sync::Arc;
 use tokio::sync::OnceCell;
-
-pub(crate) const REASON: &str = "Dlq-Reason";
-pub(crate) const ATTEMPTS: &str = "Dlq-Attempts";
-pub(crate) const TOPIC: &str = "Dlq-Topic";
-pub(crate) const GROUP: &str = "Dlq-Group";
-pub(crate) const STREAM: &str = "Dlq-Stream";
-pub(crate) const SEQUENCE: &str = "Dlq-Sequence";
-pub(crate) const TIME: &str = "Dlq-Time";
-/// The id the original had.
-pub(crate) const ID: &str = "Dlq-Id";
-/// The bytes of a body that was too large to be kept with these headers.
-pub(crate) const TRUNCATED: &str = "Dlq-Truncated";
-const PREFIX: &str = "Dlq-";
-
-/// The stream of a stream's dead letters.
-pub(crate) fn letters_stream(stream: &str) -> String {
-    format!("{stream}_DLQ")
-}
-/// Where a group's dead letters are stored.
-pub(crate) fn letters_topic(stream: &str, group: &str) -> String {
-    format!("dlq.{stream}.{group}")
-}
-/// Where a group's replays are stored.
-pub(crate) fn replays_topic(stream: &str, group: &str) -> String {
-    format!("dlq.{stream}.{group}.replay")
-}
-/// Whether a header is ours, or the server's: such headers are not the original's to keep.
-pub(crate) fn is_ours(name: &str) -> bool {
-    name.starts_with(PREFIX) || name.starts_with("Nats-") || name.eq_ignore_ascii_case(KEY_HEADER)
-}
-
-/// A message that could not be handled, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// Its sequence among the dead letters: what it is replayed and discarded by.
-    pub position: u64,
-    /// The topic it was sent to.
-    pub topic: String,
-    /// The stream it is from, and its sequence there.
-    pub stream: String,
-    /// See `stream`.
-    pub sequence: u64,
-    /// The group that could not handle it.
-    pub group: String,
-    /// What the last attempt failed with.
-    pub reason: String,
-    /// Attempts made.
-    pub attempts: u64,
-    /// When it became a dead letter: Unix time in milliseconds.
-    pub time_ms: i64,
-    /// The key it was sent with.
-    pub key: Option<String>,
-    /// The id it was sent with.
-    pub id: Option<String>,
-    /// Its own headers.
-    pub headers: Vec<(String, String)>,
-    /// Its body; empty when it was too large to be kept with the reason (see `truncated`).
-    pub body: Bytes,
-    /// The size of a body that was not kept; the stream may still have it.
-    pub truncated: Option<u64>,
-}
-
-impl DeadLetter {
-    fn read(position: u64, headers: Vec<(String, String)>, body: Bytes) -> Self {
-        let get = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
-        let text = |name: &str| get(name).unwrap_or_default().to_owned();
-        let number = |name: &str| get(name).and_then(|v| v.parse().ok());
-        Self {
-            position,
-            topic: text(TOPIC),
-            stream: text(STREAM),
-            sequence: number(SEQUENCE).unwrap_or_default(),
-            group: text(GROUP),
-            reason: text(REASON),
-            attempts: number(ATTEMPTS).unwrap_or_default(),
-            time_ms: get(TIME).and_then(|v| v.parse().ok()).unwrap_or_default(),
-            key: get(KEY_HEADER).map(str::to_owned),
-            id: get(ID).map(str::to_owned),
-            truncated: number(TRUNCATED),
-            headers: headers.into_iter().filter(|(n, _)| !is_ours(n)).collect(),
-            body,
-        }
-    }
-
-    /// As a message to the group, which reads it back with [`restored`].
-    fn options(&self, id: String) -> SendOptions {
-        let mut headers = self.headers.clone();
-        let mut put = |name: &str, value: String| headers.push((name.to_owned(), value));
-        put(TOPIC, self.topic.clone());
-        put(SEQUENCE, self.sequence.to_string());
-        if let Some(id) = &self.id {
-            put(ID, id.clone());
-        }
-        SendOptions { key: self.key.clone(), id: Some(id), headers, ..SendOptions::default() }
-    }
-}
-
-/// A replay as the message it was: topic, id and sequence the original's, the attempts its own.
-pub(crate) fn restored(mut d: Delivery) -> Option<Delivery> {
-    let topic = d.header(TOPIC)?.to_owned();
-    let sequence = d.header(SEQUENCE)?.parse().ok()?;
-    let id = d.header(ID).map(HeaderValue::from);
-    let mut headers = HeaderMap::new();
-    for (name, values) in d.headers.iter().flat_map(|h| h.iter()) {
-        let text: &str = name.as_ref();
-        if !text.starts_with(PREFIX) && text != ID_HEADER {
-            values.iter().for_each(|v| headers.append(name.clone(), v.clone()));
-        }
-    }
-    if let (Some(id), Ok(name)) = (id, HeaderName::from_str(ID_HEADER)) {
-        headers.insert(name, id);
-    }
-    let meta = d.meta?;
-    d.meta = Some(Meta { sequence, replay: Some(meta.sequence), ..meta });
-    d.topic = Subject::from(topic);
-    d.headers = Some(headers).filter(|h| !h.is_empty());
-    Some(d)
-}
 
 /// What is done with all letters.
 #[derive(Clone, Copy)]
@@ -338,16 +225,6 @@ fn is_absent(e: &Error) -> bool {
         || (text.contains("sequence") && text.contains("not found"))
 }
 
-/// Headers as the server stores them: a status line, then `Name: value` lines.
-pub(crate) fn read_headers(raw: &[u8]) -> Vec<(String, String)> {
-    let text = String::from_utf8_lossy(raw);
-    let pair = |line: &str| {
-        let (name, value) = line.split_once(':')?;
-        Some((name.trim().to_owned(), value.trim().to_owned()))
-    };
-    text.split("\r\n").skip(1).filter_map(pair).collect()
-}
-
 impl Shared {
     /// Declares the stream of dead letters of a stream: by limits, kept for 30 days.
     pub(crate) async fn declare_dead_letters(&self, stream: &str) -> Result<()> {
@@ -357,67 +234,5 @@ impl Shared {
             "max_age": 30 * 24 * 3600 * 1_000_000_000_u64, "num_replicas": self.config.replicas,
         });
         self.declare_stream_as(&name, &[subject], &config).await.map(drop)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn any_stored_headers(raw in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = DeadLetter::read(1, read_headers(&raw), Bytes::new());
-        }
-    }
-
-    #[test]
-    fn stored_headers() {
-        let raw = b"NATS/1.0\r\nDlq-Topic: a.b\r\nDlq-Sequence:7\r\ntenant: t1:x\r\nbroken\r\n\r\n";
-        let letter = DeadLetter::read(3, read_headers(raw), Bytes::new());
-        assert_eq!((letter.topic.as_str(), letter.sequence, letter.position), ("a.b", 7, 3));
-        assert_eq!(letter.headers, [("tenant".to_owned(), "t1:x".to_owned())]);
-        assert!(read_headers(b"").is_empty() && read_headers(&[0xff, 0xfe]).is_empty());
-    }
-
-    #[test]
-    fn a_replay_is_the_message_it_was() {
-        let letter = DeadLetter {
-            position: 9,
-            topic: "a.b".into(),
-            stream: "S".into(),
-            sequence: 7,
-            group: "g".into(),
-            reason: "boom".into(),
-            attempts: 3,
-            time_ms: 1,
-            key: Some("k".into()),
-            id: Some("evt".into()),
-            headers: vec![("tenant".into(), "t1".into())],
-            body: Bytes::new(),
-            truncated: None,
-        };
-        let options = letter.options("replay-id".into());
-        let mut headers = HeaderMap::new();
-        for (name, value) in &options.headers {
-            headers.append(name.as_str(), value.as_str());
-        }
-        headers.append(ID_HEADER, "replay-id");
-        headers.append(KEY_HEADER, "k");
-        let meta = Meta { sequence: 12, attempt: 1, timestamp_ns: 0, pending: 0, replay: None };
-        let d = Delivery {
-            token: 0,
-            topic: Subject::from_static("dlq.S.g.replay"),
-            body: Bytes::new(),
-            headers: Some(headers),
-            reply: None,
-            meta: Some(meta),
-        };
-        let d = restored(d).unwrap();
-        assert_eq!((d.topic.as_str(), d.key(), d.id()), ("a.b", Some("k"), Some("evt")));
-        assert_eq!(d.header("tenant"), Some("t1"));
-        assert_eq!(d.header(REASON), None);
-        assert_eq!(d.meta.map(|m| (m.sequence, m.replay, m.attempt)), Some((7, Some(12), 1)));
     }
 }
