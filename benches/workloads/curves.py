@@ -14,7 +14,6 @@ CURVES = [
         setup="fan_out",
         vary="consumers",
         spec={"count": 20_000, "batch": 100},
-        rounds=3,
         without=ONE_LOOP,
         note="Durables of one stream, a subject each; the raw program publishes 20 000 messages over them, as "
         "fast as the server stores them: with 1 000 consumers it is the server that is slow.",
@@ -28,7 +27,6 @@ CURVES = [
         setup="fan_out",
         vary="consumers",
         spec={"count": 2_000, "batch": 100, "load_rate": 1000.0},
-        rounds=3,
         without=ONE_LOOP,
         note="The same at a rate that all can keep: a message that comes alone costs more than one of many, so only "
         "this tells what further consumers cost.",
@@ -49,7 +47,6 @@ CURVES = [
         id="keyed",
         setup="stream",
         vary="keys",
-        rounds=3,
         without=ONE_LOOP,
         note="Ours keeps each key in order, retries included. The peers send the same header without any such promise. "
         "All without ids.",
@@ -57,7 +54,7 @@ CURVES = [
     *curve(
         "js_consume",
         "JetStream consume and ack by backlog",
-        (10_000, 100_000, 1_000_000),
+        (100_000, 300_000, 1_000_000),
         {
             "async-nats": ("iterate",),
             "nats.go": ("callback",),
@@ -71,8 +68,6 @@ CURVES = [
         without=ONE_LOOP,
         setup="backlog",
         vary="backlog",
-        spec={"count": 10_000},
-        rounds=3,
-        note="The first 10 000 of them.",
+        note="The first of them.",
     ),
 ]

@@ -13,7 +13,6 @@ FOOTPRINT = [
         setup="durable",
         kind="idle",
         spec={"seconds": 5.0},
-        rounds=1,
         without=ONE_LOOP,
     ),
     Workload(

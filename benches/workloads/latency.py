@@ -71,6 +71,5 @@ LATENCY = [
         setup="flood",
         kind="latency",
         spec={"timer": 0.01},
-        rounds=3,
     ),
 ]

@@ -171,7 +171,6 @@ MAIN = [
         },
         setup="backlog",
         spec={"body": EVENT, "count": 100_000, "backlog": 100_000, "cap": 12.0},
-        rounds=3,
         note="JSON events through a durable; `fetch(1)`, ack, next, against one message at a time to the handler. The "
         "first 5 % are the warm-up; who is not done in 12 s is stopped.",
     ),
