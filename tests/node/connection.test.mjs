@@ -40,7 +40,7 @@ test("connect fails fast on the first connection", async () => {
   const started = performance.now();
   const e = await failed(connect(NOBODY));
   assert.ok(e instanceof ConnectionError && e.code === "connection" && e.retryable, String(e));
-  assert.ok(performance.now() - started < 1000);
+  assert.ok(performance.now() - started < 4000);
 });
 
 /** Connects before there is a server. */

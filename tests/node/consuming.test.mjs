@@ -239,7 +239,7 @@ test("ack() is immediate, also when the server is not; ackConfirmed() waits for 
   there.pause();
   const started = performance.now();
   assert.ok(all.every((m) => m.ack()));
-  assert.ok(performance.now() - started < 500);
+  assert.ok(performance.now() - started < 5000);
   const e = await failed(last.ackConfirmed({ timeout: 300 }));
   assert.ok(e instanceof Timeout, String(e));
   assert.deepEqual([e.topic, e.group], ["c.acks", "g"]);

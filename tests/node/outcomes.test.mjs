@@ -198,7 +198,7 @@ test("never handed to a live connection by its deadline: rejected as not sent, a
   for (const e of await Promise.all([p.send("x", { key: "k" }), p.send("x"), others.send("x")].map(failed))) {
     assert.ok(e instanceof NotSent && e.retryable && e.code === "publish.rejected.not_sent", String(e));
   }
-  assert.ok(performance.now() - started < 1500);
+  assert.ok(performance.now() - started < 5000);
   await there.start();
   await eventually(() => b.state === "connected");
   assert.equal((await b.producer("o.dead").send("2")).sequence, 2);

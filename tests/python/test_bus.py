@@ -200,7 +200,7 @@ async def test_closing_gives_back_what_is_buffered(jetstream: Server, topic: str
             started = time.monotonic()
             got = await b.fetch(199, timeout=5)
             assert len(got) == 199
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 5
 
 
 async def test_core_mode(core_bus: eb.Bus, topic: str) -> None:
@@ -223,7 +223,7 @@ async def test_requests(core_bus: eb.Bus, topic: str) -> None:
     started = time.monotonic()
     with pytest.raises(eb.NoResponders):
         await core_bus.request(topic, b"?", timeout=10)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     release = asyncio.Event()
 
     async def answer(m: eb.Message) -> Any:

@@ -31,7 +31,7 @@ async def test_connect_fails_fast() -> None:
     started = time.monotonic()
     with pytest.raises(eb.ConnectionError) as caught:
         await eb.connect(f"nats://127.0.0.1:{free_port()}")
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 4
     assert (caught.value.code, caught.value.retryable) == ("connection", True)
 
 

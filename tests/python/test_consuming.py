@@ -271,7 +271,7 @@ async def test_acks_do_not_wait_and_confirmed_ones_do(topic: str) -> None:
                 server.pause()
                 started = time.monotonic()
                 assert all(m.ack() for m in many)
-                assert time.monotonic() - started < 0.5
+                assert time.monotonic() - started < 5
                 with pytest.raises(eb.Timeout) as caught:
                     await last.ack_confirmed(timeout=0.3)
                 assert (caught.value.topic, caught.value.group) == (topic, "g")

@@ -218,7 +218,7 @@ async def test_sigterm_drains(jetstream: Server, bus: eb.Bus, topic: str, tmp_pa
             started = time.monotonic()
             got = await c.fetch(19, timeout=5)
             assert len(got) == 19
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 5
     finally:
         worker.kill()
         worker.wait()

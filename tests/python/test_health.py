@@ -67,7 +67,7 @@ async def test_an_outage_a_stall_and_the_end() -> None:
         server.pause()
         started = time.monotonic()
         h = await bus.health(timeout=0.2)
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 4
         assert (h.ok, h.alive, h.state, h.rtt) == (False, True, "connected", None)
         assert "did not answer" in h.problems[0]
         server.resume()

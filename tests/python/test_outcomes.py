@@ -171,7 +171,7 @@ async def test_nothing_is_sent_again_after_its_outcome(bus: eb.Bus, jetstream: S
             with pytest.raises(eb.PublishUnknown) as caught:
                 await p.send(b"x")
             told[caught.value.id or ""] = time.monotonic()
-            assert 0.5 <= time.monotonic() - started < 1.5
+            assert 0.5 <= time.monotonic() - started < 5
         watching.cancel()
     first = next(iter(told))
     assert set(seen) == set(told)
@@ -195,7 +195,7 @@ async def test_what_was_never_handed_over_is_not_sent(topic: str) -> None:
             for e in await asyncio.gather(*sends, return_exceptions=True):
                 assert isinstance(e, eb.NotSent), e
                 assert (e.code, e.retryable) == ("publish.rejected.not_sent", True)
-            assert time.monotonic() - started < 1.5
+            assert time.monotonic() - started < 5
             server.start()
             await until(lambda: bus.state == "connected")
             ack = await bus.producer(topic).send(b"2")
