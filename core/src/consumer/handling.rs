@@ -106,8 +106,9 @@ impl Consumer {
         self.inner.shared.spawn(async move {
             match this.inner.store_dead_letter(&d, &reason).await {
                 Ok(()) => {
-                    this.inner.shared.metrics.dead_letters.add(1);
                     this.settle(d.token, &Settle::Term(Some(reason)));
+                    // Once all of it is under way: whoever waits for the count finds the end there.
+                    this.inner.shared.metrics.dead_letters.add(1);
                 }
                 Err(e) => {
                     // Not stored for certain: the message stays, and its next delivery tries again.

@@ -133,7 +133,7 @@ impl Loop {
         let never = Notify::new();
         let room = if matches!(self.source, Source::Topic) { &inner.room } else { &never };
         let mut seen_epoch = *epoch.borrow();
-        let tick = HEARTBEAT.min(self.durable.ack_wait / 3).max(Duration::from_millis(5));
+        let tick = self.period();
         let mut ticks = tokio::time::interval(tick);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(BATCH);
@@ -336,6 +336,11 @@ impl Loop {
         }
     }
 
+    /// How often to look at what is unsettled.
+    fn period(&self) -> Duration {
+        HEARTBEAT.min(self.durable.ack_wait / 3).max(Duration::from_millis(5))
+    }
+
     /// Extends what is unsettled, and pulls anew when the server has gone quiet.
     pub(super) fn tick(&mut self) {
         if !self.inner.shared.link.is_connected() {
@@ -345,7 +350,9 @@ impl Loop {
         let (extend, requested) = match self.source {
             Source::Topic => {
                 let mut b = self.inner.buffer.lock();
-                let (quiet, cap) = (self.durable.ack_wait / 3, self.inner.config.max_processing);
+                // At the look nearest to a third of the ack wait, not at the first one after it.
+                let quiet = (self.durable.ack_wait / 3).saturating_sub(self.period() / 2);
+                let cap = self.inner.config.max_processing;
                 let extend = if b.has_unsettled() { b.extend_quiet(now, quiet, cap) } else { Vec::new() };
                 (extend, b.requested)
             }
