@@ -114,7 +114,7 @@ async fn a_service_in_a_streams_place() {
     let server = Server::jetstream();
     let bus = server.bus(true).await;
     let config =
-        ProducerConfig { delivery_timeout: MS(600), ack_timeout: MS(200), ..ProducerConfig::default() };
+        ProducerConfig { delivery_timeout: MS(2000), ack_timeout: MS(200), ..ProducerConfig::default() };
     let p = bus.producer("t", config).unwrap();
     send(&p).await;
     let _seen = replies(&server, "t", Some("hello")).await;

@@ -7,7 +7,7 @@ use nats_eventbus::{ErrorKind, State};
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 use std::{fs, time::Duration};
-use support::{Server, certs::Authority, jwt::Operator};
+use support::{Server, certs::Authority, clock::in_time, jwt::Operator};
 use tempfile::TempDir;
 
 async fn signs_in(server: &Server, settings: Value) {
@@ -17,8 +17,8 @@ async fn signs_in(server: &Server, settings: Value) {
 }
 
 async fn refused(server: &Server, settings: Value, kind: ErrorKind) {
-    let connecting = tokio::time::timeout(Duration::from_secs(2), server.connect(settings.clone()));
-    let e = connecting.await.expect("within 2 s").expect_err("an error");
+    let connecting = in_time(Duration::from_secs(2), server.connect(settings.clone()));
+    let e = connecting.await.expect_err("an error");
     assert_eq!(e.kind(), kind, "{e}");
     for (_, secret) in settings.as_object().unwrap() {
         let shown = secret.as_str().filter(|s| s.len() > 20 && !s.starts_with('/'));

@@ -89,7 +89,7 @@ async fn nowait_fails_with_backpressure_and_flush_reports_once() {
     let bus = server.bus(true).await;
     let config = ProducerConfig {
         max_in_flight: 10,
-        delivery_timeout: Duration::from_millis(700),
+        delivery_timeout: Duration::from_secs(2),
         ..ProducerConfig::default()
     };
     let p = bus.producer("t", config).unwrap();
@@ -209,12 +209,12 @@ async fn closing_gives_back_what_is_buffered() {
     let started = Instant::now();
     let mut n = 0;
     while n < 99 {
-        let batch = b.fetch(99, Duration::from_secs(2)).await.unwrap();
+        let batch = b.fetch(99, Duration::from_secs(10)).await.unwrap();
         assert!(!batch.is_empty(), "only {n} came back");
         n += batch.len();
     }
     assert!(
-        started.elapsed() < Duration::from_secs(5),
+        started.elapsed() < Duration::from_secs(10),
         "at once, not after ack wait: {:?}",
         started.elapsed()
     );
@@ -309,12 +309,12 @@ async fn a_durable_with_request_limits_is_respected() {
 #[tokio::test]
 async fn a_producer_opened_in_an_outage_holds_its_messages() {
     let mut server = Server::jetstream();
-    let bus = server.connect(serde_json::json!({"jetstream": true, "api_timeout": 0.2})).await.unwrap();
+    let bus = server.connect(serde_json::json!({"jetstream": true, "api_timeout": 1})).await.unwrap();
     server.kill();
     let p = bus.producer("t", ProducerConfig::default()).unwrap();
     let sending = tokio::spawn(async move { p.send(b"x", SendOptions::default()).await });
     // Longer than one look-up may take.
-    for _ in 0..3 {
+    for _ in 0..2 {
         assert!(bus.streams().await.is_err());
     }
     server.restart();

@@ -15,7 +15,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use support::{Server, next, until};
+use support::{Server, free_port, next, until};
 
 fn quick() -> Value {
     json!({"initial": 0.02, "max": 0.05})
@@ -37,10 +37,6 @@ async fn event_of(events: &Events, kind: EventKind) -> Event {
             return e;
         }
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn group() -> ConsumerConfig {
@@ -221,11 +217,11 @@ async fn every_server_is_tried_the_lost_one_last() {
     // A server that takes connections and says nothing: it costs connect_timeout.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("nats://{}", silent.local_addr().unwrap());
-    let settings = json!({"servers": one.url(), "reconnect": quick(), "connect_timeout": 0.2});
+    let settings = json!({"servers": one.url(), "reconnect": quick(), "connect_timeout": 1});
     let bus = one.connect(settings).await.unwrap();
     bus.close().await.unwrap();
     let pool = format!("{dead},{silent},{}", one.url());
-    let settings = json!({"servers": pool, "reconnect": quick(), "connect_timeout": 0.2});
+    let settings = json!({"servers": pool, "reconnect": quick(), "connect_timeout": 1});
     let bus = one.connect(settings).await.unwrap();
     one.kill();
     until(|| bus.state() == State::Disconnected).await;
@@ -245,7 +241,7 @@ async fn every_server_is_tried_the_lost_one_last() {
 #[tokio::test]
 async fn a_dead_peer_is_noticed() {
     let server = Server::core();
-    let bus = server.connect(json!({"ping_interval": 0.1, "connect_timeout": 0.3})).await.unwrap();
+    let bus = server.connect(json!({"ping_interval": 0.1})).await.unwrap();
     let events = bus.events();
     server.pause();
     let started = Instant::now();
@@ -318,7 +314,7 @@ async fn names_are_resolved_within_the_connect_timeout() {
     assert_eq!(e.kind(), ErrorKind::Connection);
     assert!(e.message().contains("host name") && e.message().contains("nowhere.invalid"), "{e}");
     let pool = format!("nats://nowhere.invalid:4222,{}", server.url());
-    let bus = server.connect(json!({"servers": pool, "connect_timeout": 0.5})).await.unwrap();
+    let bus = server.connect(json!({"servers": pool, "connect_timeout": 3})).await.unwrap();
     within(5, bus.force_reconnect()).await.unwrap();
     bus.close().await.unwrap();
 }

@@ -48,10 +48,10 @@ async fn nothing_but_a_word_settles() {
     let server = Server::jetstream();
     let bus = server.bus(true).await;
     send(&bus, "t", 3).await;
-    let c = bus.consumer("t", kept(300)).await.unwrap();
+    let c = bus.consumer("t", kept(1500)).await.unwrap();
     let taken = many(&c, 3).await;
     server.reaches("t", json!({"num_ack_pending": 3})).await;
-    assert!(c.fetch(1, MS(700)).await.unwrap().is_empty(), "two ack waits: kept from redelivery");
+    assert!(c.fetch(1, MS(3500)).await.unwrap().is_empty(), "two ack waits: kept from redelivery");
     server.reaches("t", json!({"num_ack_pending": 3, "num_redelivered": 0})).await;
     for d in taken {
         assert!(c.settle(d.token, &Settle::Ack));
@@ -103,19 +103,19 @@ async fn handlers_end_as_they_should_and_when() {
     assert!(asked.elapsed() >= MS(690) && asked.elapsed() < MS(3000), "{:?}", asked.elapsed());
 }
 
-/// Consuming: what is buffered behind a handler of more than three ack waits is handled once, as it is.
+/// Consuming: what is buffered behind a handler of more than two ack waits is handled once, as it is.
 #[tokio::test]
 async fn what_is_buffered_or_handled_is_kept() {
     let server = Server::jetstream();
     let bus = server.bus(true).await;
     send(&bus, "t", 5).await;
-    let c = bus.consumer("t", kept(400)).await.unwrap();
+    let c = bus.consumer("t", kept(1500)).await.unwrap();
     c.handle();
     for n in 0..5 {
         let d = next(&c).await;
         assert_eq!(d.body, n.to_string().as_bytes());
         if n == 0 {
-            tokio::time::sleep(MS(1400)).await;
+            tokio::time::sleep(MS(3500)).await;
         }
         c.finish(&d, Handled::Done);
     }
@@ -129,7 +129,7 @@ async fn a_stuck_handler_holds_a_message_no_longer_than_the_cap() {
     let server = Server::jetstream();
     let (bus, other) = (server.bus(true).await, server.bus(true).await);
     send(&bus, "t", 1).await;
-    let config = ConsumerConfig { max_processing: MS(900), prefetch: Some(1), ..kept(300) };
+    let config = ConsumerConfig { max_processing: MS(4000), prefetch: Some(1), ..kept(1500) };
     let c = bus.consumer("t", config).await.unwrap();
     c.handle();
     let stuck = next(&c).await;
@@ -137,7 +137,7 @@ async fn a_stuck_handler_holds_a_message_no_longer_than_the_cap() {
     let free = other.consumer("t", group()).await.unwrap();
     let d = next(&free).await;
     assert_eq!(d.attempt(), 2);
-    assert!(started.elapsed() > MS(800), "not while it was kept: {:?}", started.elapsed());
+    assert!(started.elapsed() > MS(3800), "not while it was kept: {:?}", started.elapsed());
     free.ack_confirmed(d.token, MS(5000)).await.unwrap();
     c.finish(&stuck, Handled::Done);
 }
@@ -150,7 +150,7 @@ async fn a_dead_letter_is_confirmed_before_the_original_ends() {
     let dlq = |no_ack: bool| json!({"name": "t_STREAM_DLQ", "no_ack": no_ack});
     server.make("dlq.t_STREAM.>", dlq(true)).await;
     send(&bus, "t", 1).await;
-    let c = bus.consumer("t", kept(500)).await.unwrap();
+    let c = bus.consumer("t", kept(2000)).await.unwrap();
     let d = next(&c).await;
     c.finish(&d, Handled::Rejected("cannot".into()));
     // It is stored, but nobody says so: whoever does not wait for that has ended the original by now.

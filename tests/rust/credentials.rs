@@ -115,7 +115,7 @@ async fn credentials_that_expire_are_told_at_once_and_replaced_ones_recover() {
     let server = Server::start(&[], &o.config());
     let file = dir.path().join("user.creds");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    write_secret(&file, &o.creds(Some(now + 2)));
+    write_secret(&file, &o.creds(Some(now + 6)));
     let bus = server.connect(json!({"credentials": file, "reconnect": quick()})).await.unwrap();
     assert!(bus.warnings().is_empty());
     let events = bus.events();

@@ -74,7 +74,7 @@ async fn an_unknown_outcome_names_topic_and_stream() {
     let server = Server::jetstream();
     server.silence("t").await;
     let bus = server.bus(true).await;
-    let short = ProducerConfig { delivery_timeout: Duration::from_millis(200), ..ProducerConfig::default() };
+    let short = ProducerConfig { delivery_timeout: Duration::from_secs(2), ..ProducerConfig::default() };
     let e = send_with(&bus, "t", short, SendOptions::default()).await.unwrap_err();
     names(&e, ErrorKind::PublishUnknown, "topic stream");
 }
@@ -125,7 +125,7 @@ async fn a_request_that_fails_names_its_topic() {
     let server = Server::core();
     let bus = server.bus(false).await;
     let (none, short) = (SendOptions::default(), Duration::from_millis(100));
-    let e = bus.request("t", b"x", &none, short).await.unwrap_err();
+    let e = bus.request("t", b"x", &none, Duration::from_secs(5)).await.unwrap_err();
     names(&e, ErrorKind::NoResponders, "topic");
     let responder = bus.respond("t", "g").await.unwrap();
     names(&bus.request("t", b"x", &none, short).await.unwrap_err(), ErrorKind::Timeout, "topic");

@@ -96,12 +96,12 @@ async fn a_handler_longer_than_ack_wait_is_not_delivered_twice() {
         .await
         .unwrap();
     let client = async_nats::connect(server.url()).await.unwrap();
-    let durable = r#"{"stream_name":"t_STREAM","config":{"durable_name":"g","filter_subject":"t","ack_policy":"explicit","ack_wait":300000000}}"#;
+    let durable = r#"{"stream_name":"t_STREAM","config":{"durable_name":"g","filter_subject":"t","ack_policy":"explicit","ack_wait":1500000000}}"#;
     client.request("$JS.API.CONSUMER.DURABLE.CREATE.t_STREAM.g", durable.into()).await.unwrap();
     let c = bus.consumer("t", group("g")).await.unwrap();
     let m = c.next().await.unwrap().unwrap();
-    // More than three ack waits: only a redelivery could end this wait.
-    assert!(tokio::time::timeout(Duration::from_secs(1), c.next()).await.is_err(), "delivered twice");
+    // More than two ack waits: only a redelivery could end this wait.
+    assert!(tokio::time::timeout(Duration::from_secs(4), c.next()).await.is_err(), "delivered twice");
     c.ack_confirmed(m.token, Duration::from_secs(2)).await.unwrap();
     assert_eq!(bus.metrics().redelivered, 0);
 }
@@ -113,12 +113,12 @@ async fn a_handler_that_outlives_ack_wait_while_leaving_is_not_delivered_twice()
     let bus = server.bus(true).await;
     let p = bus.producer("t", ProducerConfig::default()).unwrap();
     p.send(b"long", SendOptions::default()).await.unwrap();
-    let config = ConsumerConfig { ack_wait: Some(Duration::from_millis(300)), ..group("g") };
+    let config = ConsumerConfig { ack_wait: Some(Duration::from_millis(1500)), ..group("g") };
     let c = bus.consumer("t", config.clone()).await.unwrap();
     let m = c.next().await.unwrap().unwrap();
     c.close().await.unwrap();
     let other = bus.consumer("t", config).await.unwrap();
-    assert!(other.fetch(1, Duration::from_secs(1)).await.unwrap().is_empty(), "delivered twice");
+    assert!(other.fetch(1, Duration::from_secs(4)).await.unwrap().is_empty(), "delivered twice");
     c.finish(&m, Handled::Done);
     assert!(other.fetch(1, Duration::from_millis(500)).await.unwrap().is_empty());
     assert_eq!(bus.metrics().redelivered, 0);

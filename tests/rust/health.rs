@@ -8,20 +8,17 @@ use nats_eventbus::{
 };
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use support::{Server, next, until};
+use support::{Server, clock::in_time, next, until};
 
-const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(3);
 
 async fn health(bus: &Bus) -> Health {
-    let begun = Instant::now();
-    let found = bus.health(SOON).await;
-    assert!(begun.elapsed() < 2 * SOON, "in time");
-    found
+    in_time(SOON + Duration::from_secs(1), bus.health(SOON)).await
 }
 
 /// Waits until it is so, with a deadline.
 async fn becomes(bus: &Bus, is_so: impl Fn(&Health) -> bool) -> Health {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(20);
     loop {
         let h = health(bus).await;
         if is_so(&h) {

@@ -45,7 +45,7 @@ async fn a_retry_holds_up_its_key_alone() {
     let (a1, b1) = (next(&c).await, next(&c).await);
     assert_eq!((body(&a1), body(&b1)), ("a1".into(), "b1".into()));
     assert!(nothing(&c).await, "one of a key at a time");
-    c.finish(&a1, Handled::RetryAfter(Duration::from_millis(600)));
+    c.finish(&a1, Handled::RetryAfter(Duration::from_secs(3)));
     c.finish(&b1, Handled::Done);
     let b2 = next(&c).await;
     assert_eq!(body(&b2), "b2", "another key goes on");

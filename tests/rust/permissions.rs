@@ -9,7 +9,7 @@ use nats_eventbus::{
 };
 use serde_json::{Value, json};
 use std::time::Duration;
-use support::{Server, next, until};
+use support::{Server, clock::in_time, next, until};
 
 fn config(permissions: &str) -> String {
     format!(
@@ -32,7 +32,7 @@ async fn bus(server: &Server, jetstream: bool) -> Bus {
 }
 
 async fn within_a_second<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(1), what).await.expect("within 1 s")
+    in_time(Duration::from_secs(1), what).await
 }
 
 #[track_caller]

@@ -5,13 +5,8 @@ mod support;
 
 use nats_eventbus::{Bus, Config, ConsumerConfig, ErrorKind, EventKind, ProducerConfig, Result, SendOptions};
 use serde_json::{Value, json};
-use std::net::TcpListener;
-use support::{Server, certs::Authority, next};
+use support::{Server, certs::Authority, free_port, next};
 use tempfile::TempDir;
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 async fn connect(settings: Value) -> Result<Bus> {
     Bus::connect(Config::load(settings, |_| None)?, &[]).await

@@ -1,7 +1,8 @@
 //! Real servers for tests: free ports, temp dirs, stopped by id. No mocks.
 #![allow(dead_code)] // each test binary uses its own part
-#![allow(clippy::expect_used, clippy::unwrap_used)] // a test that cannot start fails here
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test that cannot start fails here
 
+pub mod clock;
 pub mod log;
 
 #[allow(unused_imports)] // as above
@@ -10,9 +11,10 @@ pub use test_credentials::{certs, jwt};
 use nats_eventbus::{Bus, Config, Consumer, Delivery};
 use std::{
     io::{BufRead, BufReader},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -22,9 +24,12 @@ pub fn binary() -> PathBuf {
     std::env::var_os("NATS_SERVER_BIN").map_or_else(|| venv.into(), PathBuf::from)
 }
 
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
 pub struct Server {
     child: Child,
     port: u16,
+    name: String,
     args: Vec<String>,
     dir: TempDir,
     greets: bool,
@@ -44,21 +49,27 @@ impl Server {
     /// The same; one that does not greet, for it speaks TLS first, is waited for until it takes connections.
     pub fn start_as(flags: &[&str], config: &str, greets: bool) -> Self {
         let dir = tempfile::tempdir().expect("temp dir");
-        let port =
-            std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("port").port();
         let file = dir.path().join("server.conf");
-        let mut args: Vec<String> = ["-a", "127.0.0.1", "-p"].map(String::from).to_vec();
-        args.extend([port.to_string(), "-sd".into(), dir.path().display().to_string()]);
-        args.extend(["-c".into(), file.display().to_string()]);
+        let name = format!("test-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
+        let mut args: Vec<String> = ["-a", "127.0.0.1", "-sd"].map(String::from).to_vec();
+        args.extend([dir.path().display().to_string(), "-c".into(), file.display().to_string()]);
         args.extend(flags.iter().map(ToString::to_string));
-        std::fs::write(&file, config).expect("config");
-        let server = Self { child: spawn(&args), port, args, dir, greets };
-        server.wait();
-        server
+        configure(&dir, &name, config);
+        let port = free_port();
+        let mut server = Self { child: spawn(&args, port), port, name, args, dir, greets };
+        // Another program may take the port before the server does.
+        for _ in 0..5 {
+            if server.is_up() {
+                return server;
+            }
+            server.port = free_port();
+            server.child = spawn(&server.args, server.port);
+        }
+        panic!("nats-server exits at once");
     }
     /// Another configuration file, for its next start.
     pub fn reconfigure(&self, config: &str) {
-        std::fs::write(self.dir.path().join("server.conf"), config).expect("config");
+        configure(&self.dir, &self.name, config);
     }
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
@@ -107,15 +118,38 @@ impl Server {
         self.port
     }
     pub fn restart(&mut self) {
-        self.child = spawn(&self.args);
-        self.wait();
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            self.child = spawn(&self.args, self.port);
+            if self.is_up() {
+                return;
+            }
+            assert!(Instant::now() < until, "another program took the port");
+        }
     }
-    fn wait(&self) {
+    /// Waits until it answers; false when it has exited.
+    fn is_up(&mut self) -> bool {
         let until = Instant::now() + Duration::from_secs(10);
-        while !answers(self.port, self.greets) {
+        while !self.answers() {
+            if self.child.try_wait().expect("wait").is_some() {
+                return false;
+            }
             assert!(Instant::now() < until, "nats-server did not start");
             std::thread::sleep(Duration::from_millis(10));
         }
+        true
+    }
+    /// Whether it greets, and nobody else at its port does.
+    fn answers(&self) -> bool {
+        let Ok(s) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
+        if !self.greets {
+            return true;
+        }
+        s.set_read_timeout(Some(Duration::from_secs(1))).expect("a limit");
+        let mut line = String::new();
+        BufReader::new(s).read_line(&mut line).is_ok()
+            && line.starts_with("INFO ")
+            && line.contains(&format!("\"server_name\":\"{}\"", self.name))
     }
     /// The server's own API, through another client.
     pub async fn api(&self, call: &str, body: &str) -> serde_json::Value {
@@ -174,23 +208,25 @@ impl Server {
     }
 }
 
-fn spawn(args: &[String]) -> Child {
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+}
+
+/// With a name, by which it is told from whoever else may listen at its port; not as a flag, which no reload allows.
+fn configure(dir: &TempDir, name: &str, config: &str) {
+    let text = format!("server_name: {name:?}\n{config}");
+    std::fs::write(dir.path().join("server.conf"), text).expect("config");
+}
+
+fn spawn(args: &[String], port: u16) -> Child {
     Command::new(binary())
         .args(args)
+        .args(["-p", &port.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("nats-server: run `make setup` first, or set NATS_SERVER_BIN")
-}
-
-fn answers(port: u16, greets: bool) -> bool {
-    let Ok(s) = TcpStream::connect(("127.0.0.1", port)) else { return false };
-    if !greets {
-        return true;
-    }
-    let mut line = String::new();
-    BufReader::new(s).read_line(&mut line).is_ok() && line.starts_with("INFO ")
 }
 
 impl Drop for Server {
