@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from typing import Any
 
 import nats_eventbus as eb
 
@@ -16,9 +17,14 @@ BODY = b"x" * 128
 WINDOW = 1000
 
 
+# The checker is some fifty times slower than what it checks: nothing is to be late, and sent again, for that.
+SLOW: Any = {"connect_timeout": 60, "api_timeout": 60}
+PATIENT: Any = {"ack_timeout": 100, "delivery_timeout": 110}
+
+
 async def core_publish(url: str, count: int) -> None:
     """Each send awaited."""
-    async with eb.connect(url) as bus:
+    async with eb.connect(url, **SLOW) as bus:
         p = bus.producer(TOPIC)
         for _ in range(count):
             await p.send(BODY)
@@ -27,7 +33,7 @@ async def core_publish(url: str, count: int) -> None:
 
 async def core_receive(url: str, count: int) -> None:
     """By ``async for``."""
-    async with eb.connect(url) as bus, bus.consumer(TOPIC, group="g") as c:
+    async with eb.connect(url, **SLOW) as bus, bus.consumer(TOPIC, group="g") as c:
         print("ready", flush=True)
         n = 0
         async for _ in c:
@@ -38,23 +44,23 @@ async def core_receive(url: str, count: int) -> None:
 
 async def js_publish(url: str, count: int) -> None:
     """A window gathered at a time, with ids, as by default."""
-    async with eb.connect(url, jetstream=True) as bus:
-        p = bus.producer(TOPIC)
+    async with eb.connect(url, jetstream=True, **SLOW) as bus:
+        p = bus.producer(TOPIC, **PATIENT)
         for _ in range(count // WINDOW):
             await asyncio.gather(*[p.send(BODY) for _ in range(WINDOW)])
 
 
 async def js_many(url: str, count: int) -> None:
     """The same by ``send_many``."""
-    async with eb.connect(url, jetstream=True) as bus:
-        p = bus.producer(TOPIC)
+    async with eb.connect(url, jetstream=True, **SLOW) as bus:
+        p = bus.producer(TOPIC, **PATIENT)
         for _ in range(count // WINDOW):
             await p.send_many([BODY] * WINDOW)
 
 
 async def js_consume(url: str, count: int) -> None:
     """By ``async for``, each acked."""
-    async with eb.connect(url, jetstream=True) as bus, bus.consumer(TOPIC, group="g") as c:
+    async with eb.connect(url, jetstream=True, **SLOW) as bus, bus.consumer(TOPIC, group="g") as c:
         n = 0
         async for m in c:
             m.ack()

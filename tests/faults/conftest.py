@@ -36,6 +36,7 @@ class Background(threading.Thread):
                 seed=SEED,
                 long=False,
                 at_once=AT_ONCE,
+                again=True,
                 begun=lambda plan: None,
                 done=lambda plan, result: self._results[plan].set_result(result),
             )
@@ -61,22 +62,6 @@ class Background(threading.Thread):
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._work.cancel)
         self.join(30)
-
-
-def once_more(plan: Plan) -> Result:
-    """A plan carried out by itself."""
-    results: list[Result] = []
-    asyncio.run(
-        carry_out(
-            [plan],
-            seed=SEED,
-            long=False,
-            at_once=1,
-            begun=lambda plan: None,
-            done=lambda plan, result: results.append(result),
-        )
-    )
-    return results[0]
 
 
 @pytest.fixture(scope="session")

@@ -69,6 +69,8 @@ class Result:
     facts: dict[str, str]
     skipped: str = ""
     """Why it could not be made to happen here; nothing was proved."""
+    beside: Result | None = None
+    """What came of it beside others, where it broke and was carried out once more by itself."""
 
     @property
     def name(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .children import Language
 from .run import Result, Row, name, run
@@ -41,16 +41,20 @@ async def carry_out(
     long: bool,
     at_once: int,
     keep: bool = False,
+    again: bool = False,
     begun: Callable[[Plan], None],
     done: Callable[[Plan, Result], None],
 ) -> None:
-    """Carries plans out, `at_once` at a time, and tells of each."""
+    """Carries plans out, `at_once` at a time, and tells of each.
+
+    ``again``: one that breaks beside others is carried out once more by itself, and that is its result.
+    """
     places = asyncio.Semaphore(at_once)
     crowds = asyncio.Lock()
 
-    async def one(plan: Plan) -> None:
+    async def once(plan: Plan, *, alone: bool) -> Result:
         async with AsyncExitStack() as held:
-            if plan.row.crowd:
+            if alone:
                 # One crowd after the other collects all places.
                 await held.enter_async_context(crowds)
                 for _ in range(at_once):
@@ -58,8 +62,13 @@ async def carry_out(
             else:
                 await held.enter_async_context(places)
             begun(plan)
-            result = await run(plan.row, seed=seed, long=long, language=plan.language, case=plan.case, keep=keep)
-            done(plan, result)
+            return await run(plan.row, seed=seed, long=long, language=plan.language, case=plan.case, keep=keep)
+
+    async def one(plan: Plan) -> None:
+        result = await once(plan, alone=plan.row.crowd)
+        if again and result.violations:
+            result = replace(await once(plan, alone=True), beside=result)
+        done(plan, result)
 
     async with asyncio.TaskGroup() as group:
         for plan in every:

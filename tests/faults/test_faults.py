@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import pytest
 
-from .conftest import once_more
 from .rows import ROWS
 from .run import Result
 from .schedule import Plan, plans
@@ -28,8 +27,7 @@ def test_row(plan: Plan, result_of: Callable[[Plan], Result], pytestconfig: pyte
     if result.skipped:
         pytest.skip(result.skipped)
     if result.violations:
-        first, result = result, once_more(plan)
-        if result.violations:
-            pytest.fail(f"{first}\nand by itself: {result}", pytrace=False)
-        pytestconfig.get_terminal_writer().line(f"\nheld by itself, and not beside others: {first}")
+        pytest.fail(f"{result.beside}\nand by itself: {result}", pytrace=False)
+    if result.beside:
+        pytestconfig.get_terminal_writer().line(f"\nheld by itself, and not beside others: {result.beside}")
     print(result)

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { connect, EventBusError } from "nats-eventbus";
+import { Clock } from "../support/clock.mjs";
 import { startServer } from "../support/server.mjs";
 
 const { cases } = JSON.parse(readFileSync(new URL("../shared/bad_input.json", import.meta.url), "utf8"));
@@ -45,7 +46,7 @@ for (const given of cases) {
   test(given.name, async () => {
     const server = servers[given.server]?.url ?? "nats://127.0.0.1:1";
     const settings = { servers: server, jetstream: given.server === "jetstream", ...given.settings };
-    const started = performance.now();
+    const clock = new Clock();
     let bus;
     await assert.rejects(
       async () => {
@@ -59,7 +60,7 @@ for (const given of cases) {
         return true;
       },
     );
-    assert.ok(performance.now() - started < 2000);
+    assert.ok(clock.took() < 2000);
     if (bus && !given.closed) {
       // The connection lives on.
       await bus.producer("still.alive").send("x");

@@ -64,7 +64,7 @@ const FAILURES = {
     "topic stream",
     async (topic) => {
       await silence(server, topic);
-      await bus.producer(topic, { deliveryTimeout: 200 }).send("x");
+      await bus.producer(topic, { deliveryTimeout: 2000 }).send("x");
     },
   ],
   "other settings": [

@@ -109,7 +109,7 @@ test("the first connection may come later; what is held when it is given up was 
   await withServer({}, async (server) => {
     await server.kill();
     const waits = { servers: server.url, retryOnInitialConnect: true };
-    const given = await connect({ ...waits, reconnect: { initial: 50, max: 50, attempts: 2 } });
+    const given = await connect({ ...waits, reconnect: { initial: 1000, max: 1000, attempts: 2 } });
     await assert.rejects(given.producer("t").send("x"), (e) => e instanceof NotSent && /given up/.test(e.message));
     await given.close();
     const bus = await connect({ ...waits, reconnect: QUICK });

@@ -17,14 +17,14 @@ async function withServer(body) {
   }
 }
 
-const health = (bus) => inTime(bus.health(), 2000, "health");
+const health = (bus) => inTime(bus.health({ timeout: 10_000 }), 15_000, "health");
 
 test("a bus without trouble", async () => {
   await withServer(async (server) => {
     const bus = await connect({ servers: server.url, jetstream: true });
     const c = await bus.consumer("t.x", { group: "g" });
     const { rtt, ...h } = await health(bus);
-    assert.ok(rtt > 0 && rtt < 1000, "milliseconds");
+    assert.ok(rtt > 0 && rtt < 10_000, "milliseconds");
     assert.deepEqual(h, {
       ok: true,
       alive: true,
@@ -60,7 +60,7 @@ test("an outage, a stall and the end", async () => {
     const back = await health(bus);
     assert.deepEqual([back.ok, back.reconnects, back.pendingSends], [true, 1, 0]);
     server.pause();
-    const stalled = await inTime(bus.health({ timeout: 200 }), 1000, "health");
+    const stalled = await inTime(bus.health({ timeout: 200 }), 4000, "health");
     assert.deepEqual([stalled.ok, stalled.alive, stalled.state], [false, true, "connected"]);
     assert.match(stalled.problems[0], /did not answer/);
     server.resume();

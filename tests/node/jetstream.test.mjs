@@ -110,7 +110,7 @@ test("a confirmed ack of a settled message is a conflict", async (t) => {
 });
 
 test("flush reports what sendNow could not tell", async () => {
-  const p = bus.producer("t.flush.absent", { declare: false, deliveryTimeout: 500 });
+  const p = bus.producer("t.flush.absent", { declare: false });
   p.sendNow("x");
   p.sendNow("y");
   const failed = await p.flush().then(
@@ -123,7 +123,7 @@ test("flush reports what sendNow could not tell", async () => {
 });
 
 test("an abandoned send still counts in flush", async () => {
-  const p = bus.producer("t.abandoned", { declare: false, deliveryTimeout: 500 });
+  const p = bus.producer("t.abandoned", { declare: false });
   const stop = new AbortController();
   const sent = p.send("x", { signal: stop.signal });
   stop.abort();
@@ -151,8 +151,9 @@ test("an aborted wait loses no message", async (t) => {
   stop.abort();
   await assert.rejects(waiting, { name: "AbortError" });
   const fetching = c.fetch(2, { timeout: 10_000, signal: AbortSignal.timeout(50) });
+  const aborted = assert.rejects(fetching, { name: "TimeoutError" });
   await bus.producer("t.abort").send("only");
-  await assert.rejects(fetching, { name: "TimeoutError" });
+  await aborted;
   const m = await c.next();
   assert.equal(m.text(), "only");
   m.ack();
@@ -161,12 +162,12 @@ test("an aborted wait loses no message", async (t) => {
 test("a consumer that cannot go on says so", async () => {
   await bus.declareStream("GONE", ["t.gone"]);
   const c = await bus.consumer("t.gone", { group: "g" });
-  const waiting = c.next();
+  const told = assert.rejects(c.next(), NotFoundError);
   const reply = await bus.request("x.y.z", "", { timeout: 100 }).catch((e) => e);
   assert.equal(reply.code, "request.no_responders");
   const nc = await import("./raw.mjs");
   await nc.request(server.port, "$JS.API.STREAM.DELETE.GONE", "");
-  await assert.rejects(waiting, NotFoundError);
+  await told;
   await c.close();
 });
 

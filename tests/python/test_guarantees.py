@@ -181,7 +181,7 @@ async def test_an_unknown_outcome_names_its_id(topic: str) -> None:
     """Publishing: unknown: the deadline passed, it may be stored: the error carries the id to send again with."""
     with Server("-js") as server:
         async with eb.connect(server.url, jetstream=True) as bus:
-            p = bus.producer(topic, delivery_timeout=1, ack_timeout=0.3)
+            p = bus.producer(topic, delivery_timeout=3, ack_timeout=0.3)
             await p.send(b"1")
             server.pause()
             with pytest.raises(eb.PublishUnknown) as caught:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import nats_eventbus as eb
@@ -80,13 +81,18 @@ async def test_a_lost_ack_is_asked_for_again(bus: eb.Bus, jetstream: Server, top
 
 async def test_no_responders_are_asked_again(bus: eb.Bus, jetstream: Server, topic: str) -> None:
     """Publishing: no responders, as in an election: tried again until a stream answers; if none does, rejected."""
-    p, hasty = bus.producer(topic), bus.producer(topic, delivery_timeout=0.5)
+    p, hasty = bus.producer(topic), bus.producer(topic, delivery_timeout=2)
     await asyncio.gather(p.send(b"before"), hasty.send(b"before"))
     await jetstream.api(f"STREAM.DELETE.{stream_of(topic)}")
     sending = asyncio.create_task(p.send(b"x"))
-    with pytest.raises(eb.PublishRejected, match="no leader") as caught:
-        await hasty.send(b"y")
-    assert caught.value.topic == topic
+    ends: list[eb.EventBusError] = []
+    # Unknown: the deadline came before the answer to its last attempt.
+    while len(ends) < 5 and all(isinstance(e, eb.PublishUnknown) for e in ends):
+        with pytest.raises(eb.EventBusError, match="no leader") as caught:
+            await hasty.send(b"y")
+        ends.append(caught.value)
+    assert isinstance(ends[-1], eb.PublishRejected)
+    assert ends[-1].topic == topic
     assert not sending.done()
     await make(jetstream, topic)
     ack = await sending
@@ -117,21 +123,21 @@ async def test_an_unsettled_id_is_asked_for_again(bus: eb.Bus, jetstream: Server
 
 async def test_the_delivery_timeout_is_below_the_streams_window(bus: eb.Bus, jetstream: Server, topic: str) -> None:
     """Publishing: `delivery_timeout` (default 30 s) must stay below the stream's real dedupe window: a config error."""
-    await make(jetstream, topic, duplicate_window=1_000_000_000)
-    for timeout in (1.0, 1.5, None):
+    await make(jetstream, topic, duplicate_window=5_000_000_000)
+    for timeout in (5.0, 7.5, None):
         p = bus.producer(topic, delivery_timeout=timeout)
-        with pytest.raises(eb.ConfigError, match=f"delivery_timeout is {timeout or 30:g} s .* 1 s") as caught:
+        with pytest.raises(eb.ConfigError, match=f"delivery_timeout is {timeout or 30:g} s .* 5 s") as caught:
             await p.send(b"x")
         assert (caught.value.topic, caught.value.stream) == (topic, stream_of(topic))
     assert await stored(jetstream, topic) == 0
-    assert await bus.producer(topic, delivery_timeout=0.9).send(b"x")
+    assert await bus.producer(topic, delivery_timeout=4.9).send(b"x")
     assert await bus.producer(topic, dedupe=False).send(b"x"), "without ids there is nothing to remember"
 
 
 async def test_without_dedupe_a_lost_ack_is_unknown(bus: eb.Bus, jetstream: Server, topic: str) -> None:
     """Publishing: `dedupe=False` leaves ids out; a lost ack is not retried, it is unknown."""
     await silence(jetstream, topic)
-    p = bus.producer(topic, dedupe=False, delivery_timeout=0.6, ack_timeout=0.1)
+    p = bus.producer(topic, dedupe=False, delivery_timeout=2, ack_timeout=0.1)
     with pytest.raises(eb.PublishUnknown) as caught:
         await p.send(b"x", key="k", headers={"tenant": "t1"})
     assert (caught.value.code, caught.value.topic, caught.value.id) == ("publish.unknown", topic, None)
@@ -156,33 +162,38 @@ async def test_an_id_given_is_never_stored_twice(bus: eb.Bus, jetstream: Server,
 async def test_nothing_is_sent_again_after_its_outcome(bus: eb.Bus, jetstream: Server, topic: str) -> None:
     """Publishing: unknown by the deadline, and not later; what was told unknown is not sent again silently."""
     await silence(jetstream, topic)
-    p = bus.producer(topic, delivery_timeout=0.5, ack_timeout=0.1)
-    seen: dict[str, float] = {}
+    p = bus.producer(topic, delivery_timeout=2, ack_timeout=0.1)
+    seen: Counter[str] = Counter()
     async with eb.connect(jetstream.url) as other, other.consumer(topic, group="spy") as spy:
 
         async def watch() -> None:
             async for m in spy:
-                seen[m.id or ""] = time.monotonic()
+                seen[m.text() if m.body != b"x" else m.id or ""] += 1
 
         watching = asyncio.create_task(watch())
-        told: dict[str, float] = {}
-        for _ in range(2):
+        told: list[str] = []
+        copies: list[int] = []
+        for n in range(2):
             started = time.monotonic()
             with pytest.raises(eb.PublishUnknown) as caught:
                 await p.send(b"x")
-            told[caught.value.id or ""] = time.monotonic()
-            assert 0.5 <= time.monotonic() - started < 5
+            told.append(caught.value.id or "")
+            assert 2 <= time.monotonic() - started < 10
+            # Behind all that this connection has sent so far.
+            with contextlib.suppress(eb.Timeout):
+                await bus.request(topic, f"mark {n}", timeout=0.1)
+            await until(lambda n=n: seen[f"mark {n}"] > 0)
+            copies.append(seen[told[0]])
         watching.cancel()
-    first = next(iter(told))
-    assert set(seen) == set(told)
-    assert seen[first] < told[first] + 0.1
+    assert set(seen) == {*told, "mark 0", "mark 1"}
+    assert copies[0] == copies[1] > 1, "tried again until its outcome, and not after it"
 
 
 async def test_what_was_never_handed_over_is_not_sent(topic: str) -> None:
     """Publishing: never handed to a live connection by its deadline: rejected as not sent, and never stored later."""
     with Server("-js") as server:
         async with eb.connect(server.url, jetstream=True, drain_timeout=1) as bus:
-            p = bus.producer(topic, delivery_timeout=0.4)
+            p = bus.producer(topic, delivery_timeout=2)
             await p.send(b"1")
             server.kill()
             await until(lambda: bus.state == "disconnected")
@@ -190,12 +201,12 @@ async def test_what_was_never_handed_over_is_not_sent(topic: str) -> None:
             sends = [
                 p.send(b"lost", key="k"),
                 p.send(b"lost"),
-                bus.producer("un.known", delivery_timeout=0.4).send(b"lost"),
+                bus.producer("un.known", delivery_timeout=2).send(b"lost"),
             ]
             for e in await asyncio.gather(*sends, return_exceptions=True):
                 assert isinstance(e, eb.NotSent), e
                 assert (e.code, e.retryable) == ("publish.rejected.not_sent", True)
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 10
             server.start()
             await until(lambda: bus.state == "connected")
             ack = await bus.producer(topic).send(b"2")
@@ -299,14 +310,14 @@ async def test_every_send_has_one_outcome(topic: str) -> None:
     """Publishing: every send ends in exactly one of three outcomes, once, by its deadline; what was acked is stored."""
     with Server("-js") as server:
         async with eb.connect(server.url, jetstream=True, drain_timeout=1) as bus:
-            p = bus.producer(topic, delivery_timeout=1, max_in_flight=100)
-            started = time.monotonic()
+            p = bus.producer(topic, delivery_timeout=3, max_in_flight=100)
             sends = [asyncio.create_task(p.send(b"x", expected_last_sequence=10**6))]
             sends += [asyncio.create_task(p.send(b"x")) for _ in range(5000)]
             await until(lambda: bus.metrics()["acked"] > 200)
             server.kill()
+            started = time.monotonic()
             outcomes = await asyncio.gather(*sends, return_exceptions=True)
-            assert time.monotonic() - started < 4
+            assert time.monotonic() - started < 10
             kinds = [type(o) for o in outcomes]
             acked, rejected = kinds.count(eb.PubAck), sum(issubclass(k, eb.PublishRejected) for k in kinds)
             unknown = kinds.count(eb.PublishUnknown)

@@ -18,6 +18,7 @@ from typing import Any
 import nats_eventbus as eb
 import pytest
 
+from tests.support.clock import Clock
 from tests.support.credentials import ROOT, write_table
 from tests.support.server import Server
 
@@ -92,14 +93,14 @@ async def attempt(world: World, row: dict[str, Any]) -> tuple[str | None, list[s
     given = settings(row, world.servers[row["server"]].port)
     opening: Any = eb.connect(**given)
     told = [repr(opening), repr(given.get("tls"))]
-    started = time.monotonic()
+    clock = Clock()
     try:
-        bus = await asyncio.wait_for(opening, 10)
+        bus = await asyncio.wait_for(opening, 15)
     except eb.EventBusError as e:
-        assert time.monotonic() - started < 2
+        assert clock.took() < 2
         return e.code, [*told, str(e), repr(e), repr(vars(e)), *traceback.format_exception(e)]
     try:
-        assert time.monotonic() - started < 2
+        assert clock.took() < 2
         assert "code" not in row, f"let in: {row['code']} is wanted"
         await let_in(world, row, bus)
         return None, [*told, repr(bus), bus._repr_html_(), repr(bus.server), repr(bus.metrics()), repr(bus._native)]

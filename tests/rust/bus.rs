@@ -98,7 +98,7 @@ async fn nowait_fails_with_backpressure_and_flush_reports_once() {
     let until = Instant::now() + Duration::from_secs(5);
     while bus.state() == nats_eventbus::State::Connected {
         assert!(Instant::now() < until, "the loss was not noticed");
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
     for _ in 0..10 {
         p.send_nowait(b"x", SendOptions::default()).unwrap();
@@ -159,7 +159,7 @@ async fn core_mode_shares_a_queue_group_and_flushes_by_a_round_trip() {
     b.take(2000, &mut of_b).unwrap();
     let until = Instant::now() + Duration::from_secs(5);
     while of_a.len() + of_b.len() < 1000 && Instant::now() < until {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
         a.take(2000, &mut of_a).unwrap();
         b.take(2000, &mut of_b).unwrap();
     }
@@ -337,7 +337,7 @@ async fn every_server_of_the_pool_is_tried() {
         let until = Instant::now() + Duration::from_secs(10);
         while !two.url().ends_with(&format!(":{}", bus.server().port)) {
             assert!(Instant::now() < until, "the second server was not tried");
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
     p.send(b"x", SendOptions::default()).await.unwrap();

@@ -32,9 +32,9 @@ async def scenario(rig: Rig) -> Evidence:
             return len(handlings) > enough and handlings[-1].end is None
 
         await rig.until(in_the_midst, 30, "handlings of the victim")
-        async with rig.fault("SIGKILL a worker"):
-            victim.kill()
         async with await Witness.of(server.url) as w:
+            async with rig.fault("SIGKILL a worker"):
+                victim.kill()
             in_flight += (await w.durable(rig.stream, GROUP)).num_ack_pending or 0
         await rig.resumed()
         if kill < kills - 1:

@@ -41,7 +41,8 @@ async def scenario(rig: Rig) -> Evidence:
     e = await rig.evidence(server.url)
     cut = [h for h in first.ledger.handlings if h.how != "ok"]
     rig.require(not cut, "row", f"{len(cut)} handlers that ran at SIGTERM did not finish: {cut[:3]}")
-    late = [h for h in first.ledger.handlings if h.start > told + 0.2]
+    # A worker that goes on would start them for many seconds.
+    late = [h for h in first.ledger.handlings if h.start > told + 1]
     rig.require(not late, "row", f"{len(late)} handlers were started after SIGTERM, the last {late[-1:]}")
     given = second.ledger.handlings
     took = max((h.start - told for h in given), default=0.0)

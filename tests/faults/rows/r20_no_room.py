@@ -41,7 +41,7 @@ async def _stream(rig: Rig) -> Evidence:
         async with rig.fault("stream full"):
             before = _failed(producer, FULL)
             await rig.until(lambda n=before: _failed(producer, FULL) > n + 100, 20, "rejections of a full stream")
-            room += 300
+            room += 1500
             async with await rig.witness(server.url) as w:
                 config = (await w.js.stream_info(rig.stream)).config
                 config.max_msgs = room
