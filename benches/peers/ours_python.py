@@ -39,9 +39,6 @@ def sender(p: Producer, spec: Spec, **options: Any) -> tuple[Callable[[int], Awa
             if isinstance(result, Exception):
                 raise result
 
-    async def two_many(n: int) -> None:
-        await asyncio.gather(many(n // 2), many(n // 2))
-
     async def gather(n: int) -> None:
         await asyncio.gather(*[p.send(body) for _ in range(n)])
 
@@ -57,8 +54,7 @@ def sender(p: Producer, spec: Spec, **options: Any) -> tuple[Callable[[int], Awa
     ways = {
         "await": (each, 64),
         "nowait": (nowait, 256),
-        "many": (many, spec.window),
-        "two_many": (two_many, 2 * spec.window),
+        "many": (many, 10 * spec.window if spec.workload == "js_publish" else spec.window),
         "gather": (gather, spec.window),
         "sliding": (sliding, 256),
         "keyed": (keyed, spec.window),
