@@ -4,7 +4,7 @@ mod support;
 
 use nats_eventbus::{ConsumerConfig, ErrorKind, ProducerConfig, SendOptions, Settle};
 use std::time::{Duration, Instant};
-use support::Server;
+use support::{Server, until};
 
 fn group(name: &str) -> ConsumerConfig {
     ConsumerConfig { group: name.into(), ..ConsumerConfig::default() }
@@ -95,11 +95,7 @@ async fn nowait_fails_with_backpressure_and_flush_reports_once() {
     let p = bus.producer("t", config).unwrap();
     p.send(b"first", SendOptions::default()).await.unwrap();
     server.kill();
-    let until = Instant::now() + Duration::from_secs(5);
-    while bus.state() == nats_eventbus::State::Connected {
-        assert!(Instant::now() < until, "the loss was not noticed");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until(|| bus.state() != nats_eventbus::State::Connected).await;
     for _ in 0..10 {
         p.send_nowait(b"x", SendOptions::default()).unwrap();
     }
@@ -127,11 +123,7 @@ async fn nothing_acked_is_lost_when_the_server_is_killed() {
         if seen.len() >= 2_000 && bus.metrics().reconnects == 0 {
             server.kill();
             server.restart();
-            let until = Instant::now() + Duration::from_secs(10);
-            while bus.metrics().reconnects == 0 {
-                assert!(Instant::now() < until, "no reconnect");
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            until(|| bus.metrics().reconnects > 0).await;
         }
         let m =
             tokio::time::timeout(Duration::from_secs(40), c.next()).await.expect("stalled").unwrap().unwrap();
@@ -334,11 +326,7 @@ async fn every_server_of_the_pool_is_tried() {
     // Whichever it chose: killed, the other one is found.
     if one.url().ends_with(&format!(":{}", bus.server().port)) {
         one.kill();
-        let until = Instant::now() + Duration::from_secs(10);
-        while !two.url().ends_with(&format!(":{}", bus.server().port)) {
-            assert!(Instant::now() < until, "the second server was not tried");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        until(|| two.port() == bus.server().port).await;
     }
     p.send(b"x", SendOptions::default()).await.unwrap();
     p.flush().await.unwrap();

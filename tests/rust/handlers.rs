@@ -3,8 +3,8 @@
 mod support;
 
 use nats_eventbus::{ConsumerConfig, Handled, ProducerConfig, SendOptions, Settle};
-use std::time::{Duration, Instant};
-use support::Server;
+use std::time::Duration;
+use support::{Server, until};
 
 fn group(name: &str) -> ConsumerConfig {
     ConsumerConfig { group: name.into(), ..ConsumerConfig::default() }
@@ -79,11 +79,7 @@ async fn a_message_whose_workers_died_is_a_dead_letter_before_the_handler_sees_i
     }
     let m = c.next().await.unwrap().unwrap();
     assert!(!c.admit(&m));
-    let until = Instant::now() + Duration::from_secs(5);
-    while bus.metrics().dead_letters == 0 {
-        assert!(Instant::now() < until, "no dead letter");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until(|| bus.metrics().dead_letters == 1).await;
 }
 
 #[tokio::test]

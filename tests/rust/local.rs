@@ -4,10 +4,8 @@
 mod support;
 
 use nats_eventbus::{Bus, Config, ConsumerConfig, ProducerConfig, SendOptions, State};
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Duration};
+use support::until;
 
 async fn open(dir: &Path) -> Bus {
     let settings = serde_json::json!({"servers": format!("local://{}", dir.display())});
@@ -50,11 +48,7 @@ async fn a_killed_server_is_revived_and_nothing_acked_is_lost() {
     assert!(killed.success());
     let ack = tokio::time::timeout(Duration::from_secs(15), p.send(b"after", SendOptions::default())).await;
     ack.expect("an outcome").unwrap();
-    let until = Instant::now() + Duration::from_secs(5);
-    while bus.state() != State::Connected {
-        assert!(Instant::now() < until);
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until(|| bus.state() == State::Connected).await;
     assert_eq!(bus.stream("t_STREAM").info().await.unwrap().messages, 2);
     bus.close().await.unwrap();
 }
