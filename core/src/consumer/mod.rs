@@ -7,6 +7,7 @@ mod core_mode;
 mod failing;
 mod handling;
 mod inner;
+mod keeping;
 mod lanes;
 mod leaving;
 mod letters;

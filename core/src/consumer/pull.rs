@@ -6,6 +6,7 @@
 use super::{
     Inner, Settle,
     buffer::Ended,
+    keeping::{HEARTBEAT, period, quiet},
     status::{Action, action},
 };
 use crate::{
@@ -24,7 +25,6 @@ use tokio::sync::Notify;
 
 const BATCH: usize = 1024;
 const EXPIRES: Duration = Duration::from_secs(30);
-const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The wait before pulling again after the server could not serve a pull.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -133,7 +133,7 @@ impl Loop {
         let never = Notify::new();
         let room = if matches!(self.source, Source::Topic) { &inner.room } else { &never };
         let mut seen_epoch = *epoch.borrow();
-        let tick = self.period();
+        let tick = period(self.durable.ack_wait);
         let mut ticks = tokio::time::interval(tick);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(BATCH);
@@ -336,11 +336,6 @@ impl Loop {
         }
     }
 
-    /// How often to look at what is unsettled.
-    fn period(&self) -> Duration {
-        HEARTBEAT.min(self.durable.ack_wait / 3).max(Duration::from_millis(5))
-    }
-
     /// Extends what is unsettled, and pulls anew when the server has gone quiet.
     pub(super) fn tick(&mut self) {
         if !self.inner.shared.link.is_connected() {
@@ -350,9 +345,7 @@ impl Loop {
         let (extend, requested) = match self.source {
             Source::Topic => {
                 let mut b = self.inner.buffer.lock();
-                // At the look nearest to a third of the ack wait, not at the first one after it.
-                let quiet = (self.durable.ack_wait / 3).saturating_sub(self.period() / 2);
-                let cap = self.inner.config.max_processing;
+                let (quiet, cap) = (quiet(self.durable.ack_wait), self.inner.config.max_processing);
                 let extend = if b.has_unsettled() { b.extend_quiet(now, quiet, cap) } else { Vec::new() };
                 (extend, b.requested)
             }
