@@ -147,14 +147,12 @@ async fn core_mode_shares_a_queue_group_and_flushes_by_a_round_trip() {
     }
     p.flush().await.unwrap();
     let (mut of_a, mut of_b) = (Vec::new(), Vec::new());
-    a.take(2000, &mut of_a).unwrap();
-    b.take(2000, &mut of_b).unwrap();
-    let until = Instant::now() + Duration::from_secs(5);
-    while of_a.len() + of_b.len() < 1000 && Instant::now() < until {
-        tokio::time::sleep(Duration::from_millis(2)).await;
+    until(|| {
         a.take(2000, &mut of_a).unwrap();
         b.take(2000, &mut of_b).unwrap();
-    }
+        of_a.len() + of_b.len() >= 1000
+    })
+    .await;
     assert_eq!(of_a.len() + of_b.len(), 1000);
     assert!(!of_a.is_empty() && !of_b.is_empty(), "both share the load");
 }

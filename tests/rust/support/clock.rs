@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     sync::{
-        Once,
+        LazyLock, Once,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -11,21 +11,35 @@ use std::{
 
 const LOOK: Duration = Duration::from_millis(10);
 static STALLED: AtomicU64 = AtomicU64::new(0);
+static LOOKED: AtomicU64 = AtomicU64::new(0);
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 static WATCHING: Once = Once::new();
+
+/// Microseconds since the first look, but not less than 1.
+fn now() -> u64 {
+    u64::try_from(BEGAN.elapsed().as_micros()).unwrap_or(0).max(1)
+}
+
+/// By how much a look at this time is late.
+fn over(now: u64) -> u64 {
+    now.saturating_sub(LOOKED.load(Relaxed) + 2 * u64::try_from(LOOK.as_micros()).unwrap_or(0))
+}
 
 /// The microseconds so far for which a thread that wanted to run could not.
 fn stalled() -> u64 {
     WATCHING.call_once(|| {
+        LOOKED.store(now(), Relaxed);
         std::thread::spawn(|| {
             loop {
-                let began = Instant::now();
                 std::thread::sleep(LOOK);
-                let over = began.elapsed().saturating_sub(2 * LOOK);
-                STALLED.fetch_add(u64::try_from(over.as_micros()).unwrap_or(0), Relaxed);
+                let now = now();
+                STALLED.fetch_add(over(now), Relaxed);
+                LOOKED.store(now, Relaxed);
             }
         });
     });
-    STALLED.load(Relaxed)
+    // With one that has just ended and was not seen yet.
+    STALLED.load(Relaxed) + over(now())
 }
 
 /// How long something takes, but for what the machine took.
@@ -40,7 +54,7 @@ impl Clock {
     }
 
     pub fn took(&self) -> Duration {
-        self.began.elapsed().saturating_sub(Duration::from_micros(stalled() - self.stalled))
+        self.began.elapsed().saturating_sub(Duration::from_micros(stalled().saturating_sub(self.stalled)))
     }
 }
 
