@@ -170,6 +170,20 @@ impl Shared {
         }
     }
 
+    /// Stores a message of our own, and waits for the server's ack.
+    pub(crate) async fn store(&self, topic: String, body: &[u8]) -> Result<()> {
+        let named = |e: Error| e.topic(&*topic);
+        let reply =
+            self.pipeline.request(topic.clone(), body, self.config.api_timeout).await.map_err(named)?;
+        let answer: Value = serde_json::from_slice(&reply.body)
+            .map_err(|e| named(Error::new(ErrorKind::Decode, format!("the ack is not JSON: {e}"))))?;
+        match answer.get("error").map(ApiError::deserialize) {
+            Some(Ok(e)) => Err(named(api_error(&e))),
+            Some(Err(e)) => Err(named(Error::new(ErrorKind::Decode, format!("the ack: {e}")))),
+            None => Ok(()),
+        }
+    }
+
     /// All streams, or those whose subjects meet a topic.
     pub(crate) async fn streams(&self, topic: Option<&str>) -> Result<Vec<StreamInfo>> {
         let mut found: Vec<StreamInfo> = Vec::new();

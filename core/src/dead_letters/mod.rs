@@ -8,7 +8,7 @@ mod letter;
 
 pub use letter::DeadLetter;
 pub(crate) use letter::{
-    ATTEMPTS, GROUP, ID, REASON, SEQUENCE, STREAM, TIME, TOPIC, TRUNCATED, is_ours, letters_stream,
+    ATTEMPTS, FAILURES, GROUP, ID, REASON, SEQUENCE, STREAM, TIME, TOPIC, TRUNCATED, is_ours, letters_stream,
     letters_topic, read_headers, replays_topic, restored,
 };
 

@@ -157,16 +157,21 @@ impl Pipeline {
         taken
     }
 
-    /// Queues something nobody waits for.
+    /// Queues something nobody waits for; false once the bus is closed.
     pub(crate) fn plain(
         &self,
         topic: Subject,
         reply: Option<Subject>,
         headers: Option<Headers>,
         body: Bytes,
-    ) {
+    ) -> bool {
         let wire = Wire { topic, body, headers, id: None };
-        self.change(|s| s.push(Out::Plain { wire, reply }, false));
+        self.change(|s| {
+            if !s.closed {
+                s.push(Out::Plain { wire, reply }, false);
+            }
+            !s.closed
+        })
     }
 
     /// Queues many small ones at once: acks.
