@@ -228,11 +228,11 @@ async fn retry_after_is_that_delay_on_every_durable() {
     }});
     server.api("CONSUMER.DURABLE.CREATE.t_STREAM.g", &durable.to_string()).await;
     let c = bus.consumer("t", ConsumerConfig { ack_wait: None, ..group() }).await.unwrap();
-    let mut last = None;
+    let mut last: Option<(std::time::Instant, Duration)> = None;
     for delay in [500, 300, 6000] {
         let d = next(&c).await;
         if let Some((at, asked)) = last {
-            let took: Duration = std::time::Instant::now() - at;
+            let took = at.elapsed();
             assert!(took >= asked && took < asked + MS(2000), "{took:?} and not {asked:?}");
         }
         last = Some((std::time::Instant::now(), MS(delay)));

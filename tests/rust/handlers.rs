@@ -2,9 +2,9 @@
 
 mod support;
 
-use nats_eventbus::{ConsumerConfig, Handled, ProducerConfig, SendOptions, Settle};
+use nats_eventbus::{ConsumerConfig, Handled, ProducerConfig, SendOptions};
 use std::time::Duration;
-use support::{Server, until};
+use support::Server;
 
 fn group(name: &str) -> ConsumerConfig {
     ConsumerConfig { group: name.into(), ..ConsumerConfig::default() }
