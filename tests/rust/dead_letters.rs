@@ -165,3 +165,19 @@ async fn dead_letters_need_jetstream() {
     let bus = server.bus(false).await;
     assert_eq!(bus.dead_letters("t", "g").unwrap_err().kind(), ErrorKind::Config);
 }
+
+/// Consuming: dead letters outlive their stream, one that was declared for a topic with wildcards too.
+#[tokio::test]
+async fn letters_of_a_wildcard_are_found_when_its_stream_is_gone() {
+    let server = Server::jetstream();
+    let bus = server.bus(true).await;
+    let c = bus.consumer("w.*.done", group("g")).await.unwrap();
+    send(&bus, "w.1.done", "evt-1", b"one").await;
+    reject_all(&bus, &c, 1).await;
+    server.api("STREAM.DELETE.w_ANY_done_STREAM", "").await;
+    let dlq = bus.dead_letters("w.*.done", "g").unwrap();
+    let letter = dlq.next_after(0).await.unwrap().unwrap();
+    assert_eq!((letter.topic.as_str(), letter.stream.as_str()), ("w.1.done", "w_ANY_done_STREAM"));
+    assert!(dlq.discard(&letter).await.unwrap());
+    assert!(!dlq.discard(&letter).await.unwrap(), "it is gone already");
+}

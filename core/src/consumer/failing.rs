@@ -1,7 +1,7 @@
 //! What keeps a consumer from going on although nobody closed it: rights denied, reconnecting given up.
 
 use super::{Inner, buffer::Ended};
-use crate::{connection::Denied, error::Error, health::ConsumerHealth};
+use crate::{connection::Denied, error::Error, health::ConsumerHealth, jetstream::api};
 use std::sync::atomic::Ordering;
 
 impl Inner {
@@ -20,8 +20,8 @@ impl Inner {
         }
         // Acks, the server's older and newer way: with and without the stream's home before its name.
         let ours = |rest: &str| rest.contains(&format!(".{stream}.{group}."));
-        topic.strip_prefix("$JS.API.CONSUMER.MSG.NEXT.") == Some(&format!("{stream}.{group}"))
-            || topic.strip_prefix("$JS.ACK").is_some_and(ours)
+        let pull = api::subject(&self.shared.config, &format!("CONSUMER.MSG.NEXT.{stream}.{group}"));
+        topic == pull || topic.strip_prefix("$JS.ACK").is_some_and(ours)
     }
 
     /// Ends it with an error, whoever waits for it told.

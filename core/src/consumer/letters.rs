@@ -3,10 +3,9 @@
 use super::Inner;
 use crate::{
     config::ProducerConfig,
-    dead_letters::{
-        ATTEMPTS, GROUP, ID, REASON, SEQUENCE, STREAM, TIME, TOPIC, TRUNCATED, is_ours, letters_topic,
-    },
+    dead_letters::{ATTEMPTS, GROUP, ID, REASON, SEQUENCE, STREAM, TIME, TOPIC, TRUNCATED, is_ours},
     error::{ErrorKind, Result},
+    jetstream::names::letters_topic,
     message::{Delivery, Meta, SendOptions},
     producer::Producer,
 };

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     durable::Durable,
     error::{Error, ErrorKind, Result},
+    jetstream::api,
     mailbox::Post,
     message::{Delivery, Meta},
 };
@@ -115,7 +116,7 @@ impl Loop {
         Ok(Self {
             inner: inner.clone(),
             source,
-            next: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}").into(),
+            next: api::subject(&inner.shared.config, &format!("CONSUMER.MSG.NEXT.{stream}.{name}")).into(),
             stream: stream.to_owned(),
             name,
             durable,

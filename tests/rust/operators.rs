@@ -1,0 +1,203 @@
+//! Streams as operators have them: elsewhere, mirrored, full, gone. Contract lines are named at the tests.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+
+mod support;
+
+use nats_eventbus::{
+    Bus, Config, ConsumerConfig, ErrorKind, Handled, ProducerConfig, SendOptions, StreamLayout,
+};
+use serde_json::{Value, json};
+use std::time::Duration;
+use support::{Server, free_port, next, until};
+
+fn group() -> ConsumerConfig {
+    ConsumerConfig { group: "g".into(), ..ConsumerConfig::default() }
+}
+
+async fn send(bus: &Bus, topic: &str, body: &str) -> nats_eventbus::Result<String> {
+    let p = bus.producer(topic, ProducerConfig::default())?;
+    Ok(p.send(body.as_bytes(), SendOptions::default()).await?.unwrap().stream.to_string())
+}
+
+/// Publishes, consumes, makes a dead letter, and replays it.
+async fn all_the_way(bus: &Bus, topic: &str) {
+    assert_eq!(send(bus, topic, "good").await.unwrap(), nats_eventbus::stream_name(topic));
+    send(bus, topic, "bad").await.unwrap();
+    let c = bus.consumer(topic, group()).await.unwrap();
+    let d = next(&c).await;
+    assert_eq!(&d.body[..], b"good");
+    c.ack_confirmed(d.token, Duration::from_secs(5)).await.unwrap();
+    c.finish(&next(&c).await, Handled::Rejected("no".into()));
+    until(|| bus.metrics().dead_letters == 1).await;
+    assert_eq!(bus.dead_letters(topic, "g").unwrap().replay_all().await.unwrap(), 1);
+    let again = next(&c).await;
+    assert_eq!((again.topic.as_str(), &again.body[..]), (topic, &b"bad"[..]));
+    c.ack_confirmed(again.token, Duration::from_secs(5)).await.unwrap();
+    c.close().await.unwrap();
+}
+
+/// A hub with JetStream in a domain, and a leaf node without it.
+fn hub_and_leaf() -> (Server, Server) {
+    let port = free_port();
+    let hub = Server::start(
+        &[],
+        &format!("jetstream {{ domain: hub }}\nleafnodes {{ listen: \"127.0.0.1:{port}\" }}"),
+    );
+    let leaf =
+        Server::start(&[], &format!("leafnodes {{ remotes: [{{ url: \"nats://127.0.0.1:{port}\" }}] }}"));
+    (hub, leaf)
+}
+
+/// Streams: `domain` reaches JetStream behind a leaf node, and on its own server.
+#[tokio::test]
+async fn a_domain_reaches_jetstream_behind_a_leaf_node() {
+    let (hub, leaf) = hub_and_leaf();
+    let settings = json!({"jetstream": true, "domain": "hub"});
+    for (server, topic) in [(&leaf, "over.leaf"), (&hub, "on.hub")] {
+        let bus = server.connect(settings.clone()).await.unwrap();
+        all_the_way(&bus, topic).await;
+        assert!(bus.health(Duration::from_secs(5)).await.ok);
+        bus.close().await.unwrap();
+    }
+    let e = leaf.connect(json!({"jetstream": true})).await.unwrap_err();
+    assert!(e.kind() == ErrorKind::NotFound && e.message().contains("domain"), "{e}");
+    let wrong = json!({"jetstream": true, "domain": "nowhere", "api_timeout": 0.5});
+    let e = leaf.connect(wrong).await.unwrap_err();
+    assert!(e.kind() == ErrorKind::NotFound && e.message().contains("nowhere"), "{e}");
+}
+
+/// Streams: `api_prefix` reaches JetStream in another account.
+#[tokio::test]
+async fn an_api_prefix_reaches_another_accounts_jetstream() {
+    let config = r#"
+        jetstream {}
+        accounts {
+            OWNER {
+                jetstream: enabled
+                users: [{ user: owner, password: x }]
+                exports: [
+                    { service: "$JS.API.>", response_type: stream }
+                    { service: "$JS.ACK.>" }
+                    { service: "shared.>" }
+                    { service: "dlq.>" }
+                    { stream: "dlq.>" }
+                ]
+            }
+            GUEST {
+                users: [{ user: guest, password: x }]
+                imports: [
+                    { service: { account: OWNER, subject: "$JS.API.>" }, to: "JS.owner.API.>" }
+                    { service: { account: OWNER, subject: "$JS.ACK.>" } }
+                    { service: { account: OWNER, subject: "shared.>" } }
+                    { service: { account: OWNER, subject: "dlq.>" } }
+                ]
+            }
+        }"#;
+    let server = Server::start(&[], config);
+    let servers = server.url().replace("nats://", "nats://guest:x@");
+    let settings = json!({"servers": servers, "jetstream": true, "api_prefix": "JS.owner.API"});
+    let bus = server.connect(settings).await.unwrap();
+    assert_eq!(send(&bus, "shared.a", "one").await.unwrap(), "shared_a_STREAM");
+    let c = bus.consumer("shared.a", group()).await.unwrap();
+    let d = next(&c).await;
+    c.ack_confirmed(d.token, Duration::from_secs(5)).await.unwrap();
+    send(&bus, "shared.a", "two").await.unwrap();
+    c.finish(&next(&c).await, Handled::Rejected("no".into()));
+    until(|| bus.metrics().dead_letters == 1).await;
+    let letters = bus.dead_letters("shared.a", "g").unwrap();
+    assert_eq!(&letters.next_after(0).await.unwrap().unwrap().body[..], b"two");
+}
+
+/// Settings: a domain or a prefix, checked as subjects, from the environment as well.
+#[test]
+fn a_domain_or_a_prefix() {
+    let load = |given: Value, env: &[(&str, &str)]| {
+        let find = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+        Config::load(given, find)
+    };
+    let env = [("NATS_JS_DOMAIN", "hub")];
+    assert_eq!(load(json!({}), &env).unwrap().domain.as_deref(), Some("hub"));
+    let given = load(json!({"api_prefix": "JS.acme.API"}), &env).unwrap();
+    assert_eq!((given.api_prefix.as_deref(), given.domain), (Some("JS.acme.API"), None));
+    assert_eq!(
+        load(json!({}), &[("NATS_STREAM_LAYOUT", "family")]).unwrap().stream_layout,
+        StreamLayout::Family
+    );
+    for (given, env, word) in [
+        (json!({"domain": "a", "api_prefix": "b"}), vec![], "api_prefix"),
+        (json!({}), vec![("NATS_JS_DOMAIN", "a"), ("NATS_JS_API_PREFIX", "b")], "NATS_JS_DOMAIN"),
+        (json!({"domain": "a.b"}), vec![], "domain"),
+        (json!({"domain": "a b"}), vec![], "domain"),
+        (json!({"domain": ""}), vec![], "domain"),
+        (json!({"api_prefix": "a.>"}), vec![], "api_prefix"),
+        (json!({"api_prefix": "a."}), vec![], "api_prefix"),
+        (json!({}), vec![("NATS_STREAM_LAYOUT", "x")], "NATS_STREAM_LAYOUT"),
+    ] {
+        let e = load(given, &env).unwrap_err();
+        assert!(e.kind() == ErrorKind::Config && e.message().contains(word), "{e} should name {word}");
+    }
+}
+
+/// Streams: one a family where `stream_layout` asks for it; other topics have their own.
+#[tokio::test]
+async fn one_stream_a_family() {
+    let server = Server::jetstream();
+    let bus = server.connect(json!({"jetstream": true, "stream_layout": "family"})).await.unwrap();
+    for (topic, stream) in [
+        ("coze.workflow.1.done", "coze_workflow_ALL_STREAM"),
+        ("coze.workflow.2.done", "coze_workflow_ALL_STREAM"),
+        ("coze.agent.7.made", "coze_agent_ALL_STREAM"),
+        ("opencoze_knowledge", "opencoze_knowledge_STREAM"),
+    ] {
+        assert_eq!(send(&bus, topic, "x").await.unwrap(), stream);
+    }
+    let c = bus.consumer("coze.workflow.*.done", group()).await.unwrap();
+    let topics = [next(&c).await.topic, next(&c).await.topic];
+    assert_eq!(topics.map(|t| t.to_string()), ["coze.workflow.1.done", "coze.workflow.2.done"]);
+}
+
+/// Streams: an error for want of storage says what is reserved, that a topic reserves 1 GiB, and what to do.
+#[tokio::test]
+async fn want_of_storage_says_what_is_reserved_and_what_to_do() {
+    let server = Server::start(&[], "jetstream { max_file_store: 2500MB }");
+    let bus = server.bus(true).await;
+    for topic in ["a", "b"] {
+        send(&bus, topic, "x").await.unwrap();
+    }
+    let e = send(&bus, "c", "x").await.unwrap_err();
+    assert_eq!((e.kind(), e.retryable(), e.err_code()), (ErrorKind::Config, false, Some(10047)));
+    for part in ["2 streams reserve 2.00 GiB", "1 GiB", "stream_layout", "max_file_store"] {
+        assert!(e.message().contains(part), "{part} in {e}");
+    }
+}
+
+/// Streams: one with fewer replicas than asked for warns, once.
+#[tokio::test]
+async fn few_replicas_warn_once() {
+    let server = Server::jetstream();
+    server.make("t", json!({})).await;
+    let bus = server.connect(json!({"jetstream": true, "replicas": 3})).await.unwrap();
+    for _ in 0..2 {
+        send(&bus, "t", "x").await.unwrap();
+    }
+    bus.consumer("t", group()).await.unwrap();
+    let all = bus.warnings();
+    assert!(all.len() == 1 && all[0].contains("1 replicas") && all[0].contains("t_STREAM"), "{all:?}");
+}
+
+/// Streams: declaring one warns where another stream already gets the topic's messages.
+#[tokio::test]
+async fn declaring_beside_an_aggregate_warns() {
+    let server = Server::jetstream();
+    server.make("orders.>", json!({"name": "ORIGIN"})).await;
+    let from = json!([{"name": "ORIGIN", "subject_transforms": [{"src": "orders.>", "dest": "agg.>"}]}]);
+    let made = server.api("STREAM.CREATE.AGG", &json!({"name": "AGG", "sources": from}).to_string()).await;
+    assert!(made["error"].is_null(), "{made}");
+    let bus = server.bus(true).await;
+    send(&bus, "orders.1", "x").await.unwrap();
+    assert!(bus.warnings().is_empty());
+    bus.consumer("agg.1", group()).await.unwrap();
+    let all = bus.warnings();
+    assert!(all.len() == 1 && all[0].contains("AGG") && all[0].contains("stream="), "{all:?}");
+}
