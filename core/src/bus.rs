@@ -311,7 +311,16 @@ impl Bus {
     /// `Config` without `JetStream`.
     pub fn dead_letters(&self, topic: &str, group: &str) -> Result<DeadLetters> {
         self.open_or_closed()?;
-        DeadLetters::open(&self.shared, topic, group)
+        DeadLetters::open(&self.shared, topic, group, None)
+    }
+
+    /// The dead letters of a group that reads a stream by its name ([`ConsumerConfig::stream`]).
+    ///
+    /// # Errors
+    /// `Config` without `JetStream`.
+    pub fn dead_letters_in(&self, stream: &str, topic: &str, group: &str) -> Result<DeadLetters> {
+        self.open_or_closed()?;
+        DeadLetters::open(&self.shared, topic, group, Some(stream))
     }
 
     /// Asks and waits for a reply.

@@ -126,11 +126,19 @@ pub fn check_group(group: &str) -> Result<()> {
             "the group is empty: name the workers that share the messages, such as \"indexer\"",
         ));
     }
-    if group.len() > 255 {
-        return Err(Error::config(format!("the group name has {} bytes; the limit is 255", group.len())));
+    check_name("group", group)
+}
+
+/// Checks the name of a stream, durable or group: one token without path characters.
+pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::config(format!("the {what} name is empty: give a name, or leave it out")));
     }
-    match group.chars().find(|c| matches!(c, '.' | '*' | '>' | '/' | '\\') || is_forbidden(*c)) {
-        Some(c) => Err(Error::config(format!("the group {group:?} holds {c:?}, which a group name may not"))),
+    if name.len() > 255 {
+        return Err(Error::config(format!("the {what} name has {} bytes; the limit is 255", name.len())));
+    }
+    match name.chars().find(|c| matches!(c, '.' | '*' | '>' | '/' | '\\') || is_forbidden(*c)) {
+        Some(c) => Err(Error::config(format!("the {what} {name:?} holds {c:?}, which such a name may not"))),
         None => Ok(()),
     }
 }

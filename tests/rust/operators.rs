@@ -201,3 +201,78 @@ async fn declaring_beside_an_aggregate_warns() {
     let all = bus.warnings();
     assert!(all.len() == 1 && all[0].contains("AGG") && all[0].contains("stream="), "{all:?}");
 }
+
+/// Streams: `stream` names one: a mirror, an aggregate with transformed topics; its dead letters are its own.
+#[tokio::test]
+async fn a_stream_by_name() {
+    let server = Server::jetstream();
+    server.make("orders.>", json!({"name": "ORIGIN"})).await;
+    for (name, from) in [
+        ("MIRROR", json!({"mirror": {"name": "ORIGIN"}})),
+        (
+            "AGG",
+            json!({"sources": [{"name": "ORIGIN", "subject_transforms": [{"src": "orders.>", "dest": "agg.>"}]}]}),
+        ),
+    ] {
+        let mut config = from;
+        config["name"] = name.into();
+        let made = server.api(&format!("STREAM.CREATE.{name}"), &config.to_string()).await;
+        assert!(made["error"].is_null(), "{made}");
+    }
+    let bus = server.bus(true).await;
+    send(&bus, "orders.1", "x").await.unwrap();
+    for (stream, topic) in [("MIRROR", "orders.1"), ("AGG", "agg.*")] {
+        let before = bus.metrics().dead_letters;
+        let c = bus.consumer(topic, ConsumerConfig { stream: Some(stream.into()), ..group() }).await.unwrap();
+        assert_eq!(c.stream().map(|s| &**s), Some(stream));
+        c.finish(&next(&c).await, Handled::Rejected("no".into()));
+        until(|| bus.metrics().dead_letters > before).await;
+        let letters = bus.dead_letters_in(stream, topic, "g").unwrap();
+        assert_eq!(letters.next_after(0).await.unwrap().unwrap().stream, stream);
+        assert_eq!(letters.replay_all().await.unwrap(), 1);
+        let again = next(&c).await;
+        assert_eq!(&again.body[..], b"x");
+        c.ack_confirmed(again.token, Duration::from_secs(5)).await.unwrap();
+    }
+    assert!(bus.streams().await.unwrap().iter().all(|s| !s.name.contains("agg")), "none was declared");
+    let other = |stream: &str| ConsumerConfig { stream: Some(stream.into()), ..group() };
+    let e = bus.consumer("invoices.1", other("ORIGIN")).await.unwrap_err();
+    assert!(e.kind() == ErrorKind::Config && e.message().contains("orders.>"), "{e}");
+    let e = bus.consumer("orders.1", other("NONE")).await.unwrap_err();
+    assert_eq!((e.kind(), e.stream_name()), (ErrorKind::NotFound, Some("NONE")));
+}
+
+/// Consuming: `durable` binds to an existing one with its own filters; without it the conflict says so.
+#[tokio::test]
+async fn a_durable_by_name_with_its_own_filters() {
+    let server = Server::jetstream();
+    server.make("d.>", json!({"name": "D"})).await;
+    for (name, filters) in [("two", json!({"filter_subjects": ["d.a", "d.b"]})), ("all", json!({}))] {
+        let mut config = filters;
+        (config["durable_name"], config["ack_policy"]) = (name.into(), "explicit".into());
+        let body = json!({"stream_name": "D", "config": config}).to_string();
+        let made = server.api(&format!("CONSUMER.DURABLE.CREATE.D.{name}"), &body).await;
+        assert!(made["error"].is_null(), "{made}");
+    }
+    let bus = server.bus(true).await;
+    for topic in ["d.a", "d.b", "d.c"] {
+        send(&bus, topic, topic).await.unwrap();
+    }
+    let by_name = |name: &str| ConsumerConfig { durable: Some(name.into()), ..group() };
+    for (name, count) in [("two", 2), ("all", 3)] {
+        let c = bus.consumer("d.a", by_name(name)).await.unwrap();
+        let got = c.fetch(count, Duration::from_secs(5)).await.unwrap();
+        let topics: Vec<_> = got.iter().map(|d| d.topic.to_string()).collect();
+        assert_eq!(topics, ["d.a", "d.b", "d.c"][..count]);
+        for d in &got {
+            c.ack_confirmed(d.token, Duration::from_secs(5)).await.unwrap();
+        }
+    }
+    let e = bus.consumer("d.a", ConsumerConfig { group: "two".into(), ..group() }).await.unwrap_err();
+    assert!(e.kind() == ErrorKind::Conflict && e.message().contains("(durable)"), "{e}");
+    let e = bus.consumer("d.a", by_name("tow")).await.unwrap_err();
+    assert!(e.kind() == ErrorKind::NotFound && e.message().contains("tow"), "{e}");
+    let wanted = ConsumerConfig { ack_wait: Some(Duration::from_secs(7)), ..by_name("two") };
+    let e = bus.consumer("d.a", wanted).await.unwrap_err();
+    assert!(e.kind() == ErrorKind::Conflict && e.message().contains("ack_wait"), "{e}");
+}

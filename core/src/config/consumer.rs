@@ -82,6 +82,11 @@ pub struct ConsumerConfig {
     /// Whether an existing durable with other settings than those given is updated, instead of being an error. Default
     /// false.
     pub update: bool,
+    /// The stream to read, by name: a mirror, an aggregate, a transformed one. The topic is then as that stream stores it.
+    /// Default: the stream that stores the topic.
+    pub stream: Option<String>,
+    /// An existing durable to bind to by name, with its own filters, whatever the topic. Default: the group's.
+    pub durable: Option<String>,
 }
 
 impl Default for ConsumerConfig {
@@ -105,6 +110,8 @@ impl Default for ConsumerConfig {
             max_ack_pending: None,
             deliver: None,
             update: false,
+            stream: None,
+            durable: None,
         }
     }
 }
@@ -115,9 +122,20 @@ impl ConsumerConfig {
         self.max_deliver.unwrap_or(3)
     }
 
+    /// The name of the durable.
+    pub(crate) fn durable_name(&self) -> &str {
+        self.durable.as_deref().unwrap_or(&self.group)
+    }
+
     /// Checks what does not need a server.
     pub fn check(&self) -> Result<()> {
         crate::topic::check_group(&self.group)?;
+        if let Some(name) = &self.stream {
+            crate::topic::check_name("stream", name)?;
+        }
+        if let Some(name) = &self.durable {
+            crate::topic::check_name("durable", name)?;
+        }
         if let Some(n) = self.prefetch.filter(|n| !(1..=100_000).contains(n)) {
             return Err(Error::config(format!("prefetch is {n}: give 1 to 100000")));
         }

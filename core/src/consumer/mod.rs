@@ -89,7 +89,7 @@ impl Consumer {
         if !shared.config.jetstream {
             return Self::open_core(shared, topic, config).await;
         }
-        let stream = shared.stream_for(topic, config.declare.unwrap_or(shared.config.declare)).await?;
+        let stream = shared.stream_to_read(topic, &config).await?;
         let durable = shared.durable(&stream, topic, &config).await?;
         let allowed = durable.max_ack_pending.min(durable.max_batch);
         // A durable that delivers less often than we would: its last attempt is ours, too.

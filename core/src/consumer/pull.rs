@@ -77,7 +77,7 @@ enum Flow {
 
 /// Starts pulling the consumer's topic; its end is the consumer's.
 pub(super) async fn start(inner: &Arc<Inner>, stream: &str, durable: Durable) -> Result<()> {
-    let name = inner.config.group.clone();
+    let name = inner.config.durable_name().to_owned();
     let pulling = Loop::open(inner, Source::Topic, stream, name, durable).await?;
     inner.shared.spawn(tokio::task::unconstrained(async move { drop(pulling.run().await) }));
     Ok(())

@@ -20,7 +20,7 @@ use crate::{
         names::{letters_stream, letters_subject, letters_topic, replays_topic, stream_to_declare},
     },
     producer::Producer,
-    topic::{check_group, check_subscribe, covers},
+    topic::{check_group, check_name, check_subscribe, covers},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
@@ -59,9 +59,10 @@ struct StoredMessage {
 }
 
 impl DeadLetters {
-    pub(crate) fn open(shared: &Arc<Shared>, topic: &str, group: &str) -> Result<Self> {
+    pub(crate) fn open(shared: &Arc<Shared>, topic: &str, group: &str, stream: Option<&str>) -> Result<Self> {
         check_subscribe(topic)?;
         check_group(group)?;
+        stream.map_or(Ok(()), |name| check_name("stream", name))?;
         if !shared.config.jetstream {
             return Err(Error::config("dead letters need JetStream: connect with jetstream on").topic(topic));
         }
@@ -69,7 +70,7 @@ impl DeadLetters {
             shared: shared.clone(),
             topic: topic.to_owned(),
             group: group.to_owned(),
-            stream: Arc::default(),
+            stream: Arc::new(OnceCell::new_with(stream.map(str::to_owned))),
             replays: Arc::default(),
         })
     }

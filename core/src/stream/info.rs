@@ -38,6 +38,8 @@ pub(crate) struct Details {
     pub(crate) ttl: bool,
     /// The least time to live it keeps: that of its delete markers, if it keeps several messages of a subject.
     pub(crate) least_ttl: Duration,
+    /// Whether other subjects than its own reach it: it is a mirror, has sources or transforms.
+    pub(crate) takes_from_others: bool,
     /// The subjects that reach it from other streams, or by a transform.
     pub(crate) fed: Vec<String>,
 }
@@ -135,6 +137,7 @@ impl From<Wire> for StreamInfo {
             no_ack: c.no_ack,
             ttl: c.allow_msg_ttl,
             least_ttl: Duration::from_nanos(marker),
+            takes_from_others: c.mirror.is_some() || !c.sources.is_empty() || c.subject_transform.is_some(),
             fed: c.fed(),
         };
         Self {

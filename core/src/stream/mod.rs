@@ -9,9 +9,10 @@ pub use info::StreamInfo;
 
 use crate::{
     bus::Shared,
+    config::ConsumerConfig,
     error::{Error, ErrorKind, Result},
     jetstream::{codes, names},
-    topic::{covers, overlap},
+    topic::{check_name, covers, overlap},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -59,7 +60,7 @@ impl Shared {
     }
 
     pub(crate) async fn stream(&self, name: &str) -> Result<StreamInfo> {
-        check_name(name)?;
+        check_name("stream", name)?;
         let found: info::Wire =
             self.api(&format!("STREAM.INFO.{name}"), &Value::Null).await.map_err(|e| e.stream(name))?;
         Ok(found.into())
@@ -78,7 +79,7 @@ impl Shared {
         subjects: &[String],
         config: &Value,
     ) -> Result<StreamInfo> {
-        check_name(name)?;
+        check_name("stream", name)?;
         subjects.iter().try_for_each(|s| crate::topic::check_subscribe(s))?;
         let stores =
             |found: &StreamInfo| subjects.iter().all(|s| found.subjects.iter().any(|have| covers(have, s)));
@@ -136,6 +137,25 @@ impl Shared {
         self.declare_stream(&name, &[subject]).await.map_err(|e| e.topic(topic))
     }
 
+    /// The stream a consumer reads: the one it names, else the one that stores the topic.
+    pub(crate) async fn stream_to_read(&self, topic: &str, config: &ConsumerConfig) -> Result<StreamInfo> {
+        let Some(name) = &config.stream else {
+            // A durable that exists has a stream that exists.
+            let declare = config.declare.unwrap_or(self.config.declare) && config.durable.is_none();
+            return self.stream_for(topic, declare).await;
+        };
+        let found = self.stream(name).await.map_err(|e| e.topic(topic))?;
+        let meets = found.details.takes_from_others || found.subjects.iter().any(|s| overlap(s, topic));
+        if !meets && config.durable.is_none() {
+            let text = format!(
+                "the stream stores {:?} and nothing of this topic: name a topic as this stream stores it, or leave stream out",
+                found.subjects
+            );
+            return Err(Error::config(text).topic(topic).stream(&**name));
+        }
+        Ok(found)
+    }
+
     fn warn_of_few_replicas(&self, stream: &StreamInfo) {
         let (has, asked) = (stream.replicas, self.config.replicas);
         if usize::try_from(has).is_ok_and(|has| has < asked) {
@@ -157,19 +177,6 @@ impl Shared {
             ));
         }
     }
-}
-
-fn check_name(name: &str) -> Result<()> {
-    let bad = name.is_empty()
-        || name
-            .chars()
-            .any(|c| matches!(c, '.' | '*' | '>' | '/' | '\\') || c.is_whitespace() || c.is_control());
-    if bad {
-        return Err(Error::config(format!(
-            "{name:?} is not a stream name: no '.', '*', '>', '/', '\\' or white space"
-        )));
-    }
-    Ok(())
 }
 
 /// A stream by name.
