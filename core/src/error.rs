@@ -44,6 +44,8 @@ kinds! {
     Permission, "PermissionError", "permission", "EventBusError", false;
     /// The stream, consumer or JetStream itself does not exist: declare it. `NotFoundError`.
     NotFound, "NotFoundError", "not_found", "EventBusError", false;
+    /// The server or the stream cannot do what was asked: nothing was done. `NotSupportedError`.
+    NotSupported, "NotSupportedError", "not_supported", "EventBusError", false;
     /// What exists differs from what was asked: correct one of them. `ConflictError`.
     Conflict, "ConflictError", "conflict", "EventBusError", false;
     /// The message is not stored and never will be: change it or make room. `PublishRejected`.

@@ -237,12 +237,12 @@ fn is_absent(e: &Error) -> bool {
 
 impl Shared {
     /// Declares the stream of dead letters of a stream: by limits, kept for 30 days.
-    pub(crate) async fn declare_dead_letters(&self, stream: &str) -> Result<()> {
+    pub(crate) async fn declare_dead_letters(&self, stream: &str) -> Result<crate::StreamInfo> {
         let (name, subject) = (letters_stream(stream), letters_subject(stream));
         let config = json!({
             "name": name, "subjects": [subject], "storage": "file", "retention": "limits", "discard": "old",
             "max_age": 30 * 24 * 3600 * 1_000_000_000_u64, "num_replicas": self.config.replicas,
         });
-        self.declare_stream_as(&name, &[subject], &config).await.map(drop)
+        self.declare_stream_as(&name, &[subject], &config).await
     }
 }
