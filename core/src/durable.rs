@@ -203,10 +203,7 @@ impl Shared {
                 let text = format!(
                     "the stream has no durable {name:?}: durable binds to one that exists; leave it out to have the group's made"
                 );
-                let server = e.server_text().unwrap_or_default().to_owned();
-                Err(Error::new(ErrorKind::NotFound, text)
-                    .server(server)
-                    .err_code_of(e.err_code().unwrap_or_default()))
+                Err(Error::new(ErrorKind::NotFound, text).in_the_words_of(&e))
             }
             other => other,
         }

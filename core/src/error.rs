@@ -133,6 +133,12 @@ impl Error {
         self.0.err_code = Some(code).filter(|n| *n != 0);
         self
     }
+    /// Keeps what the server said with another error.
+    pub(crate) fn in_the_words_of(mut self, other: &Error) -> Self {
+        self.0.server.clone_from(&other.0.server);
+        self.0.err_code = other.0.err_code;
+        self
+    }
     /// Names the message concerned by its id, to look for it or to send it again.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.0.id = Some(id.into());

@@ -51,6 +51,18 @@ impl SendOptions {
             && self.ttl.is_none()
             && expected.is_none()
     }
+
+    /// The first option given that only a stream can keep.
+    pub(crate) fn needs_jetstream(&self) -> Option<&'static str> {
+        [
+            ("id", self.id.is_some()),
+            ("ttl", self.ttl.is_some()),
+            ("expected_last_sequence", self.expected_last_sequence.is_some()),
+            ("expected_last_subject_sequence", self.expected_last_subject_sequence.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(name, given)| given.then_some(name))
+    }
 }
 
 /// Headers checked once, shared by every attempt to send.

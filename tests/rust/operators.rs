@@ -5,7 +5,8 @@
 mod support;
 
 use nats_eventbus::{
-    Bus, Config, ConsumerConfig, ErrorKind, Handled, ProducerConfig, SendOptions, StreamLayout,
+    Backoff, Bus, Config, ConsumerConfig, Deliver, ErrorKind, Handled, Order, ProducerConfig, SendOptions,
+    StreamLayout,
 };
 use serde_json::{Value, json};
 use std::{
@@ -494,5 +495,59 @@ async fn a_full_stream_says_which_limit_is_reached() {
         let e = send(&bus, topic, &body).await.unwrap_err();
         assert!(e.kind() == ErrorKind::StreamFull && e.message().contains(word), "{e}");
         assert_eq!(e.err_code(), Some(10077));
+    }
+}
+
+/// Core mode: settings that only JetStream has are a config error that names them and says to connect with it on.
+#[tokio::test]
+async fn what_only_jetstream_has_is_a_config_error_in_core_mode() {
+    let server = Server::jetstream();
+    let bus = server.bus(false).await;
+    let second = Duration::from_secs(1);
+    let p = bus.producer("t", ProducerConfig::default()).unwrap();
+    for (name, options) in [
+        ("ttl", SendOptions { ttl: Some(second), ..SendOptions::default() }),
+        ("id", SendOptions { id: Some("x".into()), ..SendOptions::default() }),
+        ("expected_last_sequence", SendOptions { expected_last_sequence: Some(1), ..SendOptions::default() }),
+        (
+            "expected_last_subject_sequence",
+            SendOptions { expected_last_subject_sequence: Some(1), ..SendOptions::default() },
+        ),
+    ] {
+        for e in [p.send(b"x", options.clone()).await.unwrap_err(), p.send_nowait(b"x", options).unwrap_err()]
+        {
+            assert!(e.kind() == ErrorKind::Config && e.message().contains(name), "{e}");
+            assert!(e.message().contains("jetstream on"), "{e}");
+        }
+    }
+    for (name, config) in [
+        ("max_deliver", ConsumerConfig { max_deliver: Some(3), ..group() }),
+        ("order", ConsumerConfig { order: Some(Order::Stream), ..group() }),
+        ("ack_wait", ConsumerConfig { ack_wait: Some(second), ..group() }),
+        ("max_ack_pending", ConsumerConfig { max_ack_pending: Some(9), ..group() }),
+        ("deliver", ConsumerConfig { deliver: Some(Deliver::New), ..group() }),
+        ("update", ConsumerConfig { update: true, ..group() }),
+        ("stream", ConsumerConfig { stream: Some("S".into()), ..group() }),
+        ("durable", ConsumerConfig { durable: Some("d".into()), ..group() }),
+    ] {
+        let e = bus.consumer("t", config).await.unwrap_err();
+        assert!(e.kind() == ErrorKind::Config && e.message().contains(name), "{e}");
+        assert!(e.message().contains("jetstream on"), "{e}");
+    }
+}
+
+/// Core mode: retries asked of a bus without JetStream, where the server has it, warn once.
+#[tokio::test]
+async fn retries_in_core_mode_warn_once_where_the_server_has_jetstream() {
+    let (with, without) = (Server::jetstream(), Server::core());
+    let backoff = Backoff { initial: Duration::from_millis(10), ..ConsumerConfig::default().backoff };
+    for (server, warnings) in [(with, 1), (without, 0)] {
+        let bus = server.bus(false).await;
+        bus.consumer("plain", group()).await.unwrap();
+        assert!(bus.warnings().is_empty());
+        for topic in ["a", "b"] {
+            bus.consumer(topic, ConsumerConfig { backoff: backoff.clone(), ..group() }).await.unwrap();
+        }
+        assert_eq!(bus.warnings().len(), warnings, "{:?}", bus.warnings());
     }
 }

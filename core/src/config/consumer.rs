@@ -127,6 +127,23 @@ impl ConsumerConfig {
         self.durable.as_deref().unwrap_or(&self.group)
     }
 
+    /// The settings given that only a durable or a stream can keep.
+    pub(crate) fn needs_jetstream(&self) -> Vec<&'static str> {
+        [
+            ("max_deliver", self.max_deliver.is_some()),
+            ("order=\"stream\"", self.order == Some(Order::Stream)),
+            ("ack_wait", self.ack_wait.is_some()),
+            ("max_ack_pending", self.max_ack_pending.is_some()),
+            ("deliver", self.deliver.is_some()),
+            ("update", self.update),
+            ("stream", self.stream.is_some()),
+            ("durable", self.durable.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, given)| given.then_some(name))
+        .collect()
+    }
+
     /// Checks what does not need a server.
     pub fn check(&self) -> Result<()> {
         crate::topic::check_group(&self.group)?;

@@ -78,7 +78,7 @@ impl ProducerState {
         match &self.looking.told {
             Some(told) => {
                 let text = format!("{}; {}", e.message(), told.message());
-                Error::new(e.kind(), text).server(told.server_text().unwrap_or_default())
+                Error::new(e.kind(), text).in_the_words_of(told)
             }
             None => e,
         }

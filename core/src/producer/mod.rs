@@ -302,6 +302,12 @@ impl Producer {
     }
 
     fn headers(&self, options: &SendOptions) -> Result<Option<Headers>> {
+        if let (false, Some(name)) = (self.jetstream, options.needs_jetstream()) {
+            let text = format!(
+                "{name} needs JetStream: connect with jetstream on (NATS_USE_JETSTREAM), or leave it out"
+            );
+            return Err(Error::config(text).topic(&*self.topic));
+        }
         checked_headers(options).map_err(|e| e.topic(&*self.topic))
     }
 

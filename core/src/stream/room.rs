@@ -14,8 +14,7 @@ impl Shared {
         // Without the right to ask the rest of the text still helps.
         let account = self.account().await.ok().flatten().unwrap_or_default();
         let text = refusal(&account, config);
-        let server = e.server_text().unwrap_or_default().to_owned();
-        Error::new(e.kind(), text).server(server).err_code_of(e.err_code().unwrap_or_default())
+        Error::new(e.kind(), text).in_the_words_of(&e)
     }
 }
 
