@@ -159,12 +159,14 @@ export class Bus {
   }
 
   /**
-   * The dead letters of a topic and a group; nothing is asked of the server yet.
+   * The dead letters of a topic and a group; nothing is asked of the server yet. `stream` names the stream of a consumer
+   * that reads one by name.
    * @throws {@link ConfigError} without JetStream; {@link InvalidTopic}, {@link ClosedError}.
    */
-  deadLetters(topic: string, options: { group: string }): DeadLetters {
+  deadLetters(topic: string, options: { group: string; stream?: string }): DeadLetters {
     const group = optionalText("group", options?.group) ?? "";
-    const native = guard(() => this.native.deadLetters(topic, group));
+    const stream = optionalText("stream", options?.stream);
+    const native = guard(() => this.native.deadLetters(topic, group, stream));
     return new DeadLetters(native, topic, group);
   }
 

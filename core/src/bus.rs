@@ -305,22 +305,14 @@ impl Bus {
         Consumer::open_core(&self.shared, topic, config).await
     }
 
-    /// The dead letters of a topic and a group; nothing is asked of the server yet.
+    /// The dead letters of a topic and a group; nothing is asked of the server yet. `stream` names the stream of a group
+    /// that reads one by name ([`ConsumerConfig::stream`]).
     ///
     /// # Errors
     /// `Config` without `JetStream`.
-    pub fn dead_letters(&self, topic: &str, group: &str) -> Result<DeadLetters> {
+    pub fn dead_letters(&self, topic: &str, group: &str, stream: Option<&str>) -> Result<DeadLetters> {
         self.open_or_closed()?;
-        DeadLetters::open(&self.shared, topic, group, None)
-    }
-
-    /// The dead letters of a group that reads a stream by its name ([`ConsumerConfig::stream`]).
-    ///
-    /// # Errors
-    /// `Config` without `JetStream`.
-    pub fn dead_letters_in(&self, stream: &str, topic: &str, group: &str) -> Result<DeadLetters> {
-        self.open_or_closed()?;
-        DeadLetters::open(&self.shared, topic, group, Some(stream))
+        DeadLetters::open(&self.shared, topic, group, stream)
     }
 
     /// Asks and waits for a reply.

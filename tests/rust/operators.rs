@@ -34,7 +34,7 @@ async fn all_the_way(bus: &Bus, topic: &str) {
     c.ack_confirmed(d.token, Duration::from_secs(5)).await.unwrap();
     c.finish(&next(&c).await, Handled::Rejected("no".into()));
     until(|| bus.metrics().dead_letters == 1).await;
-    assert_eq!(bus.dead_letters(topic, "g").unwrap().replay_all().await.unwrap(), 1);
+    assert_eq!(bus.dead_letters(topic, "g", None).unwrap().replay_all().await.unwrap(), 1);
     let again = next(&c).await;
     assert_eq!((again.topic.as_str(), &again.body[..]), (topic, &b"bad"[..]));
     c.ack_confirmed(again.token, Duration::from_secs(5)).await.unwrap();
@@ -109,7 +109,7 @@ async fn an_api_prefix_reaches_another_accounts_jetstream() {
     send(&bus, "shared.a", "two").await.unwrap();
     c.finish(&next(&c).await, Handled::Rejected("no".into()));
     until(|| bus.metrics().dead_letters == 1).await;
-    let letters = bus.dead_letters("shared.a", "g").unwrap();
+    let letters = bus.dead_letters("shared.a", "g", None).unwrap();
     assert_eq!(&letters.next_after(0).await.unwrap().unwrap().body[..], b"two");
 }
 
@@ -231,7 +231,7 @@ async fn a_stream_by_name() {
         assert_eq!(c.stream().map(|s| &**s), Some(stream));
         c.finish(&next(&c).await, Handled::Rejected("no".into()));
         until(|| bus.metrics().dead_letters > before).await;
-        let letters = bus.dead_letters_in(stream, topic, "g").unwrap();
+        let letters = bus.dead_letters(topic, "g", Some(stream)).unwrap();
         assert_eq!(letters.next_after(0).await.unwrap().unwrap().stream, stream);
         assert_eq!(letters.replay_all().await.unwrap(), 1);
         let again = next(&c).await;
