@@ -551,3 +551,24 @@ async fn retries_in_core_mode_warn_once_where_the_server_has_jetstream() {
         assert_eq!(bus.warnings().len(), warnings, "{:?}", bus.warnings());
     }
 }
+
+/// Streams: a topic over several streams is an error that names them; each is read by its name.
+#[tokio::test]
+async fn a_topic_over_several_streams_is_read_stream_by_stream() {
+    let server = Server::jetstream();
+    let bus = server.bus(true).await;
+    for topic in ["several.1.done", "several.2.done"] {
+        send(&bus, topic, topic).await.unwrap();
+    }
+    let topic = "several.*.done";
+    let e = bus.consumer(topic, group()).await.unwrap_err();
+    assert_eq!((e.kind(), e.topic_name()), (ErrorKind::Conflict, Some(topic)));
+    for part in ["2 streams", "several_1_done_STREAM", "several_2_done_STREAM", "(stream)", "family"] {
+        assert!(e.message().contains(part), "{part} in {e}");
+    }
+    for n in 1..=2 {
+        let stream = Some(format!("several_{n}_done_STREAM"));
+        let c = bus.consumer(topic, ConsumerConfig { stream, ..group() }).await.unwrap();
+        assert_eq!(next(&c).await.topic.as_str(), format!("several.{n}.done"));
+    }
+}

@@ -120,13 +120,8 @@ impl Shared {
             self.warn_of_few_replicas(stream);
             return Ok(stream.clone());
         }
-        if let Some(part) = found.first() {
-            // A durable reads one stream, and the server refuses a stream that overlaps another.
-            let text = format!(
-                "streams store only parts of this topic ({:?} stores {:?}): declare one stream over all of it, before the first send",
-                part.name, part.subjects
-            );
-            return Err(Error::new(ErrorKind::Conflict, text).topic(topic).stream(&*part.name));
+        if let Some(first) = found.first() {
+            return Err(parts_of(&found).topic(topic).stream(&*first.name));
         }
         if !declare {
             let text = "no stream stores this topic, and declare is off: declare one";
@@ -177,6 +172,22 @@ impl Shared {
             ));
         }
     }
+}
+
+/// A durable reads one stream, and the server refuses a stream that overlaps another.
+fn parts_of(found: &[StreamInfo]) -> Error {
+    const NAMED: usize = 5;
+    let name = |s: &StreamInfo| format!("{} stores {}", s.name, s.subjects.join(", "));
+    let mut parts: Vec<_> = found.iter().take(NAMED).map(name).collect();
+    if found.len() > NAMED {
+        parts.push(format!("and {} more", found.len() - NAMED));
+    }
+    let text = format!(
+        "{} streams store only parts of this topic ({}): open one consumer for each, by its name (stream), or have one stream over all of it from the beginning (stream_layout \"family\", declare_stream)",
+        found.len(),
+        parts.join("; ")
+    );
+    Error::new(ErrorKind::Conflict, text)
 }
 
 /// A stream by name.
