@@ -435,7 +435,13 @@ async fn a_time_to_live_is_kept_or_refused() {
     let bus = server.bus(true).await;
     let options = |ms| SendOptions { ttl: Some(Duration::from_millis(ms)), ..SendOptions::default() };
     let p = bus.producer("ttl.yes", ProducerConfig::default()).unwrap();
-    p.send(b"x", options(1900)).await.unwrap();
+    let sent = p.send(b"x", options(1900)).await;
+    if bus.server().version.starts_with("2.10.") {
+        assert_eq!(sent.unwrap_err().kind(), ErrorKind::NotSupported, "that server ignores the flag");
+        assert_eq!(server.stored("YES").await, 0);
+        return;
+    }
+    sent.unwrap();
     let c = bus.consumer("ttl.yes", group()).await.unwrap();
     assert_eq!(next(&c).await.header("Nats-TTL"), Some("1900ms"));
     for (topic, stream, word) in
