@@ -152,7 +152,7 @@ fn instead_of(name: &str) -> Option<&'static str> {
         ["nats-batch-", "nats-schedule", "nats-incr", "nats-rollup", "nats-stream-source"];
     let given = GIVEN.iter().find(|(own, _)| name.eq_ignore_ascii_case(own)).map(|(_, text)| *text);
     let refused = |prefix: &&str| name.get(..prefix.len()).is_some_and(|n| n.eq_ignore_ascii_case(prefix));
-    given.or_else(|| REFUSED.iter().any(|p| refused(&p)).then_some(OF_THE_SERVER))
+    given.or_else(|| REFUSED.iter().any(refused).then_some(OF_THE_SERVER))
 }
 
 /// The bytes headers take on the wire.
