@@ -76,6 +76,7 @@ impl Shared {
         }
     }
 
+    /// All noted so far.
     pub(crate) fn warnings(&self) -> Vec<String> {
         self.warnings.lock().clone()
     }

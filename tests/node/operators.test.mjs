@@ -105,6 +105,17 @@ test("one stream a family where streamLayout asks for it", async (t) => {
   assert.equal((await c.fetch(3)).length, 3);
 });
 
+test("a stream with fewer replicas than asked for warns, once", async (t) => {
+  await make(server, "op.replicas");
+  const b = await connect({ servers: server.url, jetstream: true, replicas: 3 });
+  t.after(() => b.close());
+  assert.deepEqual(b.warnings, []);
+  await b.producer("op.replicas").send("x");
+  await (await b.consumer("op.replicas", { group: "g" })).close();
+  assert.equal(b.warnings.length, 1);
+  assert.match(b.warnings[0], /op_replicas_STREAM/);
+});
+
 test("want of storage says what is reserved and what to do", async (t) => {
   const small = await startServer({ jetstream: true, config: "jetstream { max_file_store: 1500MB }" });
   t.after(() => small.stop());

@@ -94,6 +94,17 @@ async def test_one_stream_a_family() -> None:
                 assert len(await c.fetch(3)) == 3
 
 
+async def test_few_replicas_warn_once(jetstream: Server, topic: str) -> None:
+    """Streams: a stream with fewer replicas than asked for warns, once."""
+    await make(jetstream, topic)
+    async with eb.connect(jetstream.url, jetstream=True, replicas=3) as bus:
+        assert bus.warnings == []
+        await bus.producer(topic).send(b"x")
+        async with bus.consumer(topic, group="g"):
+            [text] = bus.warnings
+        assert stream_of(topic) in text
+
+
 async def test_want_of_storage_says_what_to_do() -> None:
     """Streams: an error for want of storage says what is reserved, that a topic reserves 1 GiB, and what to do."""
     with Server(config="jetstream { max_file_store: 1500MB }") as server:

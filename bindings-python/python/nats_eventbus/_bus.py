@@ -72,6 +72,15 @@ class Bus(Closing):
         """The server connected to, or last connected to."""
         return ServerInfo(**self._native.server)
 
+    @property
+    def warnings(self) -> list[str]:
+        """What is allowed and still unwise, each once; it grows while the bus is open.
+
+        A file of secrets that others can read, a stream with fewer replicas than asked for, a stream declared beside
+        one that already gets the topic.
+        """
+        return self._native.warnings
+
     def events(self) -> Events:
         """What happens to the connection from now on: ``async for event in bus.events()``.
 
