@@ -100,8 +100,8 @@ impl Bus {
 
     /// The dead letters of a topic and a group.
     #[napi(catch_unwind)]
-    pub fn dead_letters(&self, topic: String, group: String) -> Result<DeadLetters> {
-        self.inner.dead_letters(&topic, &group).map(DeadLetters::new).or_raise()
+    pub fn dead_letters(&self, topic: String, group: String, stream: Option<String>) -> Result<DeadLetters> {
+        self.inner.dead_letters(&topic, &group, stream.as_deref()).map(DeadLetters::new).or_raise()
     }
 
     /// The requests on a topic, shared among the responders of a group.

@@ -48,7 +48,7 @@ export declare class Bus {
   /** A consumer of a topic for a group. */
   consumer(topic: string, settings: string): Promise<Consumer>
   /** The dead letters of a topic and a group. */
-  deadLetters(topic: string, group: string): DeadLetters
+  deadLetters(topic: string, group: string, stream?: string | undefined | null): DeadLetters
   /** The requests on a topic, shared among the responders of a group. */
   respond(topic: string, group: string): Promise<Responder>
   /** Starts a request; its reply comes under the token. */

@@ -86,6 +86,13 @@ export class Bus {
     return camel(JSON.parse(guard(() => this.native.server()))) as ServerInfo;
   }
   /**
+   * What is allowed and still unwise, each once: a file of secrets that others can read, a stream with fewer replicas
+   * than asked for, a stream declared beside one that already gets the topic. It grows while the bus is open.
+   */
+  get warnings(): readonly string[] {
+    return this.native.warnings;
+  }
+  /**
    * What happens to the connection from now on: `for await (const event of bus.events())`. Ends with the event
    * `closed`. Events are kept for a listener that is busy, up to 256; `missed` counts those beyond.
    */
@@ -159,12 +166,14 @@ export class Bus {
   }
 
   /**
-   * The dead letters of a topic and a group; nothing is asked of the server yet.
+   * The dead letters of a topic and a group; nothing is asked of the server yet. `stream` names the stream of a consumer
+   * that reads one by name.
    * @throws {@link ConfigError} without JetStream; {@link InvalidTopic}, {@link ClosedError}.
    */
-  deadLetters(topic: string, options: { group: string }): DeadLetters {
+  deadLetters(topic: string, options: { group: string; stream?: string }): DeadLetters {
     const group = optionalText("group", options?.group) ?? "";
-    const native = guard(() => this.native.deadLetters(topic, group));
+    const stream = optionalText("stream", options?.stream);
+    const native = guard(() => this.native.deadLetters(topic, group, stream));
     return new DeadLetters(native, topic, group);
   }
 

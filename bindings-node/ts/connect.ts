@@ -83,6 +83,19 @@ export interface ConnectOptions {
   declare?: boolean;
   /** Replicas of streams declared here. Environment: `NATS_STREAM_REPLICAS`. Default 1. */
   replicas?: number;
+  /** The JetStream domain to use, behind a leaf node. Environment: `NATS_JS_DOMAIN`. Default: the connected server's. */
+  domain?: string;
+  /**
+   * The subject under which another account's JetStream API is imported, instead of `$JS.API`; not together with `domain`.
+   * Environment: `NATS_JS_API_PREFIX`.
+   */
+  apiPrefix?: string;
+  /**
+   * Which streams are declared: `"topic"`, one a topic, each of which reserves 1 GiB; or `"family"`, one for each of
+   * `coze.workflow.>`, `coze.agent.>` and `coze.knowledge.>`, and one a topic for others. Environment:
+   * `NATS_STREAM_LAYOUT`. Default `"topic"`.
+   */
+  streamLayout?: "topic" | "family";
   /** How long an administrative call may take. Default 5 s. */
   apiTimeout?: Time;
   /** How long closing may wait for unsettled sends and running handlers. Default 30 s. */

@@ -68,6 +68,13 @@ export interface ConsumerOptions {
    * {@link ConflictError} that names each.
    */
   update?: boolean;
+  /**
+   * The stream to read, by name: a mirror, an aggregate, a transformed one; the topic is then as that stream stores it.
+   * Default: the stream that stores the topic.
+   */
+  stream?: string;
+  /** An existing durable to bind to by name, with its own filters, whatever the topic. Default: the group's. */
+  durable?: string;
 }
 
 /** Acks handed to the core in one call at most. */

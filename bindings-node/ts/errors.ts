@@ -63,6 +63,8 @@ export class TlsError extends ConnectionError {}
 export class PermissionError extends EventBusError {}
 /** The stream, consumer or JetStream itself does not exist: declare it. */
 export class NotFoundError extends EventBusError {}
+/** The server or the stream cannot do what was asked: nothing was done. */
+export class NotSupportedError extends EventBusError {}
 /** What exists differs from what was asked: correct one of them. */
 export class ConflictError extends EventBusError {}
 /** The message is not stored and never will be: change it or make room. */
@@ -106,6 +108,7 @@ export const CLASSES: Readonly<Record<string, ErrorClass>> = {
   TlsError,
   PermissionError,
   NotFoundError,
+  NotSupportedError,
   ConflictError,
   PublishRejected,
   TooLarge,

@@ -26,6 +26,7 @@ export {
   NoResponders,
   NotFoundError,
   NotSent,
+  NotSupportedError,
   PermissionError,
   PublishRejected,
   PublishUnknown,

@@ -134,8 +134,15 @@ impl Bus {
             .call(py, work, |py, inner| Ok(Py::new(py, Consumer::new(inner, bridges))?.into_any()))
     }
 
-    fn dead_letters(&self, py: Python<'_>, topic: &str, group: &str) -> PyResult<DeadLetters> {
-        let letters = self.inner.get().or_raise(py)?.dead_letters(topic, group).or_raise(py)?;
+    #[pyo3(signature = (topic, group, stream=None))]
+    fn dead_letters(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        group: &str,
+        stream: Option<&str>,
+    ) -> PyResult<DeadLetters> {
+        let letters = self.inner.get().or_raise(py)?.dead_letters(topic, group, stream).or_raise(py)?;
         Ok(DeadLetters::new(letters, self.bridges.clone()))
     }
 

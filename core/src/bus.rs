@@ -8,13 +8,14 @@ use crate::{
     consumer::Consumer,
     dead_letters::DeadLetters,
     error::{Error, ErrorKind, Result},
+    jetstream::api,
     local_server::LocalServer,
     mailbox::{Body, Completion, Post},
     message::{Delivery, SendOptions},
     metrics::{Metrics, MetricsSnapshot},
     pipeline::Pipeline,
     producer::Producer,
-    stream::{Stream, StreamInfo, without_jetstream},
+    stream::{Stream, StreamInfo},
 };
 use async_nats::Client;
 use parking_lot::Mutex;
@@ -36,8 +37,8 @@ pub(crate) struct Shared {
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) metrics: Arc<Metrics>,
     consumers: Mutex<Vec<Weak<crate::consumer::Inner>>>,
-    /// What is allowed and still unwise.
-    pub(crate) warnings: Vec<String>,
+    /// What is allowed and still unwise, each once.
+    warnings: Mutex<Vec<String>>,
     /// The connection on which the right to ask for the account was denied: not asked for again on it.
     unasked: AtomicU64,
     /// Whether it was closed, once and for all.
@@ -66,6 +67,20 @@ impl Shared {
         all.push(Arc::downgrade(c));
     }
 
+    /// Notes something that is allowed and unwise; once, however often it is met.
+    pub(crate) fn warn(&self, text: String) {
+        let mut all = self.warnings.lock();
+        if !all.contains(&text) {
+            tracing::warn!("{text}");
+            all.push(text);
+        }
+    }
+
+    /// All noted so far.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().clone()
+    }
+
     pub(crate) fn all_consumers(&self) -> Vec<Arc<crate::consumer::Inner>> {
         self.consumers.lock().iter().filter_map(Weak::upgrade).collect()
     }
@@ -77,7 +92,10 @@ impl Shared {
             return Ok(None);
         }
         match self.api("INFO", &serde_json::Value::Null).await {
-            Err(e) if e.kind() == ErrorKind::Permission && e.topic_name() == Some("$JS.API.INFO") => {
+            Err(e)
+                if e.kind() == ErrorKind::Permission
+                    && e.topic_name() == Some(&*api::subject(&self.config, "INFO")) =>
+            {
                 self.unasked.store(epoch, Ordering::Relaxed);
                 Ok(None)
             }
@@ -172,7 +190,7 @@ impl Bus {
                     pipeline,
                     metrics,
                     consumers: Mutex::default(),
-                    warnings: c.warnings,
+                    warnings: Mutex::new(c.warnings),
                     unasked: AtomicU64::new(0),
                     left: AtomicBool::new(false),
                     tasks: Mutex::new(tasks),
@@ -240,11 +258,7 @@ impl Bus {
         if !s.config.jetstream || (s.config.retry_on_initial_connect && !s.link.is_connected()) {
             return Ok(());
         }
-        match s.account().await {
-            // No other call needs this right: without it the server's greeting is to tell.
-            Ok(None) if !s.client.server_info().jetstream => Err(without_jetstream()),
-            asked => asked.map(drop),
-        }
+        s.check_jetstream().await
     }
 
     /// The settings in force.
@@ -292,13 +306,14 @@ impl Bus {
         Consumer::open_core(&self.shared, topic, config).await
     }
 
-    /// The dead letters of a topic and a group; nothing is asked of the server yet.
+    /// The dead letters of a topic and a group; nothing is asked of the server yet. `stream` names the stream of a group
+    /// that reads one by name ([`ConsumerConfig::stream`]).
     ///
     /// # Errors
     /// `Config` without `JetStream`.
-    pub fn dead_letters(&self, topic: &str, group: &str) -> Result<DeadLetters> {
+    pub fn dead_letters(&self, topic: &str, group: &str, stream: Option<&str>) -> Result<DeadLetters> {
         self.open_or_closed()?;
-        DeadLetters::open(&self.shared, topic, group)
+        DeadLetters::open(&self.shared, topic, group, stream)
     }
 
     /// Asks and waits for a reply.

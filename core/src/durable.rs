@@ -85,7 +85,7 @@ struct Difference {
 
 /// What the user asked of a durable, by the server's names.
 fn asked(topic: &str, config: &ConsumerConfig) -> Vec<(&'static str, Value)> {
-    let mut out = vec![("filter_subject", topic.into())];
+    let mut out = vec![("filter_subject", Value::from(topic))];
     if let Some(wait) = config.ack_wait {
         out.push(("ack_wait", u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX).into()));
     }
@@ -113,9 +113,11 @@ fn differences(w: &Wire, stream: &StreamInfo, topic: &str, config: &ConsumerConf
         differs("ack_policy", w.ack_policy.clone(), "explicit".into(), None);
     }
     let filters = w.filters();
-    let whole = filters.is_empty() && stream.subjects.iter().all(|s| covers(topic, s));
+    let all = stream.subjects.iter().all(|s| covers(topic, s)) && !stream.details.takes_from_others;
+    let whole = filters.is_empty() && (all || topic == ">");
     let same = filters.iter().any(|f| covers(f, topic)) && filters.iter().all(|f| covers(topic, f));
-    if !whole && !same {
+    // Bound to by name, a durable has filters of its own.
+    if !whole && !same && config.durable.is_none() {
         let has = if filters.is_empty() { "all of the stream".into() } else { filters.join(", ") };
         differs("filter_subject", has, topic.into(), Some(topic.into()));
     }
@@ -147,14 +149,19 @@ fn differences(w: &Wire, stream: &StreamInfo, topic: &str, config: &ConsumerConf
 fn conflict(found: &[Difference]) -> Error {
     let each: Vec<_> =
         found.iter().map(|d| format!("{} is {} and not {}", d.field, d.has, d.asked)).collect();
+    let by_name = if found.iter().any(|d| d.field == "filter_subject") {
+        "; to read what the durable's own filters let through, bind to it by name (durable)"
+    } else {
+        ""
+    };
     let remedy = if found.iter().all(|d| d.update.is_some()) {
         "use another group, leave the setting out, or have the durable updated (update)"
     } else {
-        "use another group, leave the setting out, or make the durable anew"
+        "use another group, leave the setting out, or make the durable again yourself"
     };
     Error::new(
         ErrorKind::Conflict,
-        format!("the group's durable exists with other settings: {}; {remedy}", each.join(", ")),
+        format!("the group's durable exists with other settings: {}; {remedy}{by_name}", each.join(", ")),
     )
 }
 
@@ -166,14 +173,18 @@ impl Shared {
         topic: &str,
         config: &ConsumerConfig,
     ) -> Result<Durable> {
-        let (name, group) = (&stream.name, &config.group);
-        let named = |e: Error| e.topic(topic).stream(&**name).group(group);
+        let (name, group) = (&stream.name, config.durable_name());
+        let named = |e: Error| e.topic(topic).stream(&**name).group(&config.group);
         let mut wanted = json!({
             "durable_name": group, "ack_policy": "explicit", "deliver_policy": "all",
             "replay_policy": "instant", "max_ack_pending": GO_MAX_ACK_PENDING,
         });
         asked(topic, config).into_iter().for_each(|(field, value)| wanted[field] = value);
-        let found = self.find_or_make_durable(name, group, &wanted).await.map_err(named)?;
+        let found = match config.durable {
+            Some(_) => self.bind_by_name(name, group).await,
+            None => self.find_or_make_durable(name, group, &wanted).await,
+        };
+        let found = found.map_err(named)?;
         let has = read(&found).map_err(named)?;
         let others = differences(&has, stream, topic, config);
         if others.is_empty() {
@@ -193,6 +204,19 @@ impl Shared {
         }
         let updated = self.put_durable(name, group, "update", &wanted).await.map_err(named)?;
         Ok(read(&updated).map_err(named)?.into())
+    }
+
+    /// A durable that must be there: a name with a typing mistake would be a new one otherwise.
+    async fn bind_by_name(&self, stream: &str, name: &str) -> Result<Value> {
+        match self.api(&format!("CONSUMER.INFO.{stream}.{name}"), &Value::Null).await {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                let text = format!(
+                    "the stream has no durable {name:?}: durable binds to one that exists; leave it out to have the group's made"
+                );
+                Err(Error::new(ErrorKind::NotFound, text).in_the_words_of(&e))
+            }
+            other => other,
+        }
     }
 
     /// A durable as it is; made with these settings if there is none.

@@ -44,6 +44,8 @@ kinds! {
     Permission, "PermissionError", "permission", "EventBusError", false;
     /// The stream, consumer or JetStream itself does not exist: declare it. `NotFoundError`.
     NotFound, "NotFoundError", "not_found", "EventBusError", false;
+    /// The server or the stream cannot do what was asked: nothing was done. `NotSupportedError`.
+    NotSupported, "NotSupportedError", "not_supported", "EventBusError", false;
     /// What exists differs from what was asked: correct one of them. `ConflictError`.
     Conflict, "ConflictError", "conflict", "EventBusError", false;
     /// The message is not stored and never will be: change it or make room. `PublishRejected`.
@@ -91,6 +93,7 @@ struct Inner {
     group: Option<String>,
     server: Option<String>,
     id: Option<String>,
+    err_code: Option<u64>,
     failures: Vec<Error>,
 }
 
@@ -123,6 +126,17 @@ impl Error {
     /// Keeps the server's own text.
     pub fn server(mut self, text: impl Into<String>) -> Self {
         self.0.server = Some(text.into());
+        self
+    }
+    /// Keeps the server's error code; 0 means none.
+    pub(crate) fn err_code_of(mut self, code: u64) -> Self {
+        self.0.err_code = Some(code).filter(|n| *n != 0);
+        self
+    }
+    /// Keeps what the server said with another error.
+    pub(crate) fn in_the_words_of(mut self, other: &Error) -> Self {
+        self.0.server.clone_from(&other.0.server);
+        self.0.err_code = other.0.err_code;
         self
     }
     /// Names the message concerned by its id, to look for it or to send it again.
@@ -174,6 +188,10 @@ impl Error {
     pub fn server_text(&self) -> Option<&str> {
         self.0.server.as_deref()
     }
+    /// The `JetStream` error code (`err_code`) of the server's answer, if it gave one.
+    pub fn err_code(&self) -> Option<u64> {
+        self.0.err_code
+    }
     /// The id of the message concerned, given or generated, if any.
     pub fn message_id(&self) -> Option<&str> {
         self.0.id.as_deref()
@@ -188,7 +206,7 @@ impl Error {
             "class": self.kind().class(), "code": self.code(), "message": self.to_string(),
             "retryable": self.retryable(), "topic": self.0.topic, "stream": self.0.stream,
             "group": self.0.group, "server": self.0.server,
-            "id": self.0.id,
+            "id": self.0.id, "err_code": self.0.err_code,
             "failures": self.0.failures.iter().map(Error::to_json).collect::<Vec<_>>(),
         })
     }

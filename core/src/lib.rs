@@ -4,7 +4,7 @@
 //! - [`bus`](Bus): connect, close, and what a bus hands out; `connection`: the client, its state and credentials
 //! - `pipeline`: the one way out and back, with retries and outcomes; `producer`: the handle in front of it
 //! - `consumer`: the pull loop, its buffer and lanes, settling, handlers' ends; `dead_letters`: listed, replayed, discarded
-//! - `stream`, `durable`: find and declare, never alter unasked; `request`: ask and answer
+//! - `jetstream`: the API's subjects, calls and codes, derived names; `stream`, `durable`: find and declare, never alter unasked; `request`: ask and answer
 //! - [`mailbox`]: how results reach a host language; `config`, `error`, `topic`, `message`: the nouns
 //! - `health`: whether a bus can do its work; `metrics`: what it counts
 //! - `local_server`: the embedded `nats-server` behind `local://`
@@ -22,6 +22,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod health;
+mod jetstream;
 mod local_server;
 pub mod mailbox;
 mod message;
@@ -38,17 +39,18 @@ mod topic;
 pub use bus::{Bus, ServerInfo};
 pub use config::{
     Backoff, Config, ConsumerConfig, Credentials, CredentialsSource, Deliver, Order, ProducerConfig,
-    Question, Secret, Servers, Tls,
+    Question, Secret, Servers, StreamLayout, Tls,
 };
 pub use connection::{Event, EventKind, Events, State};
 pub use consumer::{Consumer, Handled, Settle};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::{Error, ErrorKind, Result};
 pub use health::{ConsumerHealth, Health, JetStreamHealth};
+pub use jetstream::names::stream_name;
 pub use mailbox::{Completion, Listener, Mailbox};
 pub use message::{Delivery, ID_HEADER, KEY_HEADER, Meta, PubAck, SendOptions};
 pub use metrics::MetricsSnapshot;
 pub use producer::Producer;
 pub use settings::{from_host, settings};
 pub use stream::{Stream, StreamInfo};
-pub use topic::{check_publish, check_subscribe, stream_name, topic};
+pub use topic::{check_publish, check_subscribe, topic};

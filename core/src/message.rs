@@ -51,6 +51,18 @@ impl SendOptions {
             && self.ttl.is_none()
             && expected.is_none()
     }
+
+    /// The first option given that only a stream can keep.
+    pub(crate) fn needs_jetstream(&self) -> Option<&'static str> {
+        [
+            ("id", self.id.is_some()),
+            ("ttl", self.ttl.is_some()),
+            ("expected_last_sequence", self.expected_last_sequence.is_some()),
+            ("expected_last_subject_sequence", self.expected_last_subject_sequence.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(name, given)| given.then_some(name))
+    }
 }
 
 /// Headers checked once, shared by every attempt to send.
@@ -80,8 +92,8 @@ pub(crate) fn checked_headers(options: &SendOptions) -> Result<Option<Headers>> 
     }
     let mut out = Vec::with_capacity(options.headers.len() + 2);
     for (name, value) in &options.headers {
-        if [KEY_HEADER, ID_HEADER].iter().any(|h| name.eq_ignore_ascii_case(h)) {
-            return Err(bad_header(name, "is set by the key and id arguments: give it there"));
+        if let Some(why) = instead_of(name) {
+            return Err(bad_header(name, why));
         }
         out.push(header(name, value)?);
     }
@@ -101,7 +113,8 @@ pub(crate) fn checked_headers(options: &SendOptions) -> Result<Option<Headers>> 
         if ttl < Duration::from_secs(1) {
             return Err(bad_header(TTL_HEADER, "is below one second, the least a server keeps a message"));
         }
-        out.push(header(TTL_HEADER, &format!("{}s", ttl.as_secs()))?);
+        // Rounded up: what is asked for is the least.
+        out.push(header(TTL_HEADER, &format!("{}ms", ttl.as_nanos().div_ceil(1_000_000)))?);
     }
     let expected = [
         (LAST_SEQUENCE_HEADER, options.expected_last_sequence),
@@ -113,6 +126,33 @@ pub(crate) fn checked_headers(options: &SendOptions) -> Result<Option<Headers>> 
         }
     }
     Ok(Some(out.into()))
+}
+
+/// The time to live among checked headers.
+pub(crate) fn ttl_of(headers: &Headers) -> Option<Duration> {
+    let (_, value) = headers.iter().find(|(name, _)| AsRef::<str>::as_ref(name) == TTL_HEADER)?;
+    value.as_str().strip_suffix("ms")?.parse().ok().map(Duration::from_millis)
+}
+
+/// What a header that the server acts on is given by instead, if it is one.
+fn instead_of(name: &str) -> Option<&'static str> {
+    const OF_THE_SERVER: &str =
+        "is the server's own, with a protocol of its own: it is not for send, leave it out";
+    const GIVEN: [(&str, &str); 5] = [
+        (KEY_HEADER, "is set by the key and id arguments: give it there"),
+        (ID_HEADER, "is set by the key and id arguments: give it there"),
+        (TTL_HEADER, "is set by the ttl argument: give it there"),
+        (LAST_SEQUENCE_HEADER, "is set by the expected_last_sequence argument: give it there"),
+        (
+            LAST_SUBJECT_SEQUENCE_HEADER,
+            "is set by the expected_last_subject_sequence argument: give it there",
+        ),
+    ];
+    const REFUSED: [&str; 5] =
+        ["nats-batch-", "nats-schedule", "nats-incr", "nats-rollup", "nats-stream-source"];
+    let given = GIVEN.iter().find(|(own, _)| name.eq_ignore_ascii_case(own)).map(|(_, text)| *text);
+    let refused = |prefix: &&str| name.get(..prefix.len()).is_some_and(|n| n.eq_ignore_ascii_case(prefix));
+    given.or_else(|| REFUSED.iter().any(refused).then_some(OF_THE_SERVER))
 }
 
 /// The bytes headers take on the wire.
@@ -289,6 +329,35 @@ mod tests {
         }
         assert!(checked_headers(&with("tenant", "中文 t1")).unwrap().is_some());
         assert!(checked_headers(&SendOptions::default()).unwrap().is_none());
+    }
+
+    #[test]
+    fn headers_that_the_server_acts_on_are_refused() {
+        for (name, word) in [
+            ("nats-ttl", "ttl"),
+            ("Nats-Expected-Last-Sequence", "expected_last_sequence"),
+            ("Nats-Batch-Id", "not for send"),
+            ("Nats-Schedule", "not for send"),
+            ("Nats-Schedule-Target", "not for send"),
+            ("Nats-Scheduler", "not for send"),
+            ("NATS-INCR", "not for send"),
+            ("Nats-Rollup", "not for send"),
+            ("Nats-Stream-Source", "not for send"),
+        ] {
+            let options = SendOptions { headers: vec![(name.into(), "1".into())], ..SendOptions::default() };
+            let e = checked_headers(&options).unwrap_err();
+            assert!(e.kind() == ErrorKind::InvalidHeader && e.message().contains(word), "{e}");
+        }
+        for name in ["Nats-Expected-Stream", "Nats-Trace-Dest", "traceparent", "中"] {
+            assert_eq!(instead_of(name), None);
+        }
+    }
+
+    #[test]
+    fn a_time_to_live_is_rounded_up_to_milliseconds() {
+        let options = SendOptions { ttl: Some(Duration::from_micros(1_500_001)), ..SendOptions::default() };
+        let headers = checked_headers(&options).unwrap().unwrap();
+        assert_eq!(ttl_of(&headers), Some(Duration::from_millis(1501)));
     }
 
     #[test]

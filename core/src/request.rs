@@ -10,6 +10,7 @@ use crate::{
 };
 use async_nats::{HeaderName, HeaderValue};
 use bytes::Bytes;
+use serde::Deserialize;
 use std::{str::FromStr, sync::Arc, time::Duration};
 
 const ERROR_TEXT: &str = "Nats-Service-Error";
@@ -43,8 +44,37 @@ impl Shared {
     }
 }
 
+/// A stream's ack of a publish has these fields and no others.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)] // only their names are asked for
+struct Ack {
+    stream: String,
+    seq: u64,
+    domain: Option<String>,
+    duplicate: Option<bool>,
+    val: Option<String>,
+    error: Option<serde_json::Value>,
+}
+
+/// The stream whose ack this is, if it is one. Servers write the stream, or an error, first.
+fn acked_by(reply: &Delivery) -> Option<String> {
+    let begins = |start: &[u8]| reply.body.starts_with(start);
+    if reply.headers.is_some()
+        || reply.body.len() > 1024
+        || !(begins(b"{\"stream\":") || begins(b"{\"error\":"))
+    {
+        return None;
+    }
+    serde_json::from_slice::<Ack>(&reply.body).ok().map(|ack| ack.stream)
+}
+
 /// What a reply says: its body, or the responder's failure.
 pub(crate) fn read_reply(reply: Delivery) -> Result<Delivery> {
+    if let Some(stream) = acked_by(&reply) {
+        let text = "a stream stores this topic, and its ack is the first answer: ask on a topic that no stream stores; the request is stored";
+        return Err(Error::new(ErrorKind::Conflict, text).stream(stream));
+    }
     match reply.header(ERROR_TEXT) {
         Some(text) => {
             let code = reply.header(ERROR_CODE).unwrap_or("500");

@@ -1,4 +1,4 @@
-//! Topics: built from tokens, checked, and the stream names the platform derives from them.
+//! Topics: built from tokens, and checked.
 //!
 //! Owns every rule about what a topic, token, group or stream name may look like. Does no I/O.
 
@@ -99,6 +99,26 @@ pub(crate) fn check_inbox_prefix(prefix: &str) -> Result<()> {
     Ok(())
 }
 
+/// Checks a `JetStream` domain: one token.
+pub(crate) fn check_domain(domain: &str) -> Result<()> {
+    if check_shape(domain).is_err() || domain.contains(['.', '*', '>']) {
+        return Err(Error::config(format!(
+            "domain is {domain:?}: give the name of a JetStream domain, one token such as \"hub\""
+        )));
+    }
+    Ok(())
+}
+
+/// Checks the subject under which the `JetStream` API is called.
+pub(crate) fn check_api_prefix(prefix: &str) -> Result<()> {
+    if check_shape(prefix).is_err() || prefix.contains(['*', '>']) {
+        return Err(Error::config(format!(
+            "api_prefix is {prefix:?}: give a subject without wildcards, and without '.' at its end, such as \"JS.acme.API\""
+        )));
+    }
+    Ok(())
+}
+
 /// Checks a group name: it becomes a durable's name, so it is one token without path characters.
 pub fn check_group(group: &str) -> Result<()> {
     if group.is_empty() {
@@ -106,18 +126,33 @@ pub fn check_group(group: &str) -> Result<()> {
             "the group is empty: name the workers that share the messages, such as \"indexer\"",
         ));
     }
-    if group.len() > 255 {
-        return Err(Error::config(format!("the group name has {} bytes; the limit is 255", group.len())));
+    check_name("group", group)
+}
+
+/// Checks the name of a stream, durable or group: one token without path characters.
+pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::config(format!("the {what} name is empty: give a name, or leave it out")));
     }
-    match group.chars().find(|c| matches!(c, '.' | '*' | '>' | '/' | '\\') || is_forbidden(*c)) {
-        Some(c) => Err(Error::config(format!("the group {group:?} holds {c:?}, which a group name may not"))),
+    if name.len() > 255 {
+        return Err(Error::config(format!("the {what} name has {} bytes; the limit is 255", name.len())));
+    }
+    match name.chars().find(|c| matches!(c, '.' | '*' | '>' | '/' | '\\') || is_forbidden(*c)) {
+        Some(c) => Err(Error::config(format!("the {what} {name:?} holds {c:?}, which such a name may not"))),
         None => Ok(()),
     }
 }
 
-/// The stream name the platform gives a topic: every `.` becomes `_`, then `_STREAM`.
-pub fn stream_name(topic: &str) -> String {
-    format!("{}_STREAM", topic.replace('.', "_"))
+/// Whether two subjects, wildcards and all, have a topic in common.
+pub(crate) fn overlap(a: &str, b: &str) -> bool {
+    let (mut a, mut b) = (a.split('.'), b.split('.'));
+    loop {
+        match (a.next(), b.next()) {
+            (Some(">"), Some(_)) | (Some(_), Some(">")) | (None, None) => return true,
+            (Some(x), Some(y)) if x == y || x == "*" || y == "*" => {}
+            _ => return false,
+        }
+    }
 }
 
 /// Whether a subject with wildcards covers another one (which may have wildcards of its own).
@@ -172,6 +207,20 @@ mod tests {
         ] {
             assert_eq!(covers(filter, topic), yes, "{filter} {topic}");
         }
-        assert_eq!(stream_name("coze.workflow.42.done"), "coze_workflow_42_done_STREAM");
+    }
+
+    #[test]
+    fn overlaps() {
+        for (a, b, yes) in [
+            ("a.b", "a.b", true),
+            ("a.*", "*.b", true),
+            ("a.>", "a.b.c", true),
+            ("a.>", "a", false),
+            ("a.b", "a.b.c", false),
+            ("*.x", "a.y", false),
+            (">", "a.*.c", true),
+        ] {
+            assert_eq!((overlap(a, b), overlap(b, a)), (yes, yes), "{a} {b}");
+        }
     }
 }

@@ -200,6 +200,7 @@ test("one stable code per kind: programs compare them, so they are written down 
     TlsError: ["connection.tls", false],
     PermissionError: ["permission", false],
     NotFoundError: ["not_found", false],
+    NotSupportedError: ["not_supported", false],
     ConflictError: ["conflict", false],
     PublishRejected: ["publish.rejected", false],
     TooLarge: ["publish.rejected.too_large", false],

@@ -80,7 +80,9 @@ test("a lost ack: sent again with the same id until it comes; stored once; the d
 });
 
 test("no responders, as in an election: tried again until a stream answers; if none does, rejected", async () => {
-  const [p, hasty] = [bus.producer("o.none"), bus.producer("o.none", { deliveryTimeout: 2000 })];
+  await make(server, "o.none");
+  const declare = false;
+  const [p, hasty] = [bus.producer("o.none", { declare }), bus.producer("o.none", { declare, deliveryTimeout: 2000 })];
   await Promise.all([p.send("before"), hasty.send("before")]);
   await api(server.port, `STREAM.DELETE.${streamOf("o.none")}`);
   const sending = p.send("x");

@@ -177,6 +177,7 @@ def test_codes_are_stable() -> None:
         eb.TlsError: ("connection.tls", False, eb.ConnectionError),
         eb.PermissionError: ("permission", False, eb.EventBusError),
         eb.NotFoundError: ("not_found", False, eb.EventBusError),
+        eb.NotSupportedError: ("not_supported", False, eb.EventBusError),
         eb.ConflictError: ("conflict", False, eb.EventBusError),
         eb.PublishRejected: ("publish.rejected", False, eb.EventBusError),
         eb.TooLarge: ("publish.rejected.too_large", False, eb.PublishRejected),

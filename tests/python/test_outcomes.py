@@ -81,7 +81,8 @@ async def test_a_lost_ack_is_asked_for_again(bus: eb.Bus, jetstream: Server, top
 
 async def test_no_responders_are_asked_again(bus: eb.Bus, jetstream: Server, topic: str) -> None:
     """Publishing: no responders, as in an election: tried again until a stream answers; if none does, rejected."""
-    p, hasty = bus.producer(topic), bus.producer(topic, delivery_timeout=2)
+    await make(jetstream, topic)
+    p, hasty = bus.producer(topic, declare=False), bus.producer(topic, declare=False, delivery_timeout=2)
     await asyncio.gather(p.send(b"before"), hasty.send(b"before"))
     await jetstream.api(f"STREAM.DELETE.{stream_of(topic)}")
     sending = asyncio.create_task(p.send(b"x"))

@@ -45,7 +45,7 @@ fn run(c: &Consumer, how: impl Fn(&Delivery) -> Handled + Send + Sync + 'static)
 }
 
 async fn letters(bus: &Bus) -> Vec<nats_eventbus::DeadLetter> {
-    let all = bus.dead_letters("t", "g").unwrap();
+    let all = bus.dead_letters("t", "g", None).unwrap();
     let (mut out, mut at) = (Vec::new(), 0);
     while let Some(letter) = all.next_after(at).await.unwrap() {
         at = letter.position;

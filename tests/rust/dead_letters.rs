@@ -45,7 +45,7 @@ async fn a_replay_reaches_its_group_alone_as_the_message_it_was() {
     for _ in 0..2 {
         other.finish(&next(&other).await, Handled::Done);
     }
-    let dlq = bus.dead_letters("t", "g").unwrap();
+    let dlq = bus.dead_letters("t", "g", None).unwrap();
     let letter = dlq.next_after(0).await.unwrap().unwrap();
     assert_eq!(
         (letter.topic.as_str(), letter.stream.as_str(), letter.sequence, letter.group.as_str()),
@@ -83,7 +83,7 @@ async fn a_replay_that_fails_again_is_a_dead_letter_again() {
     let server = Server::jetstream();
     let bus = server.bus(true).await;
     send(&bus, "t", "evt-1", b"one").await;
-    let dlq = bus.dead_letters("t", "g").unwrap();
+    let dlq = bus.dead_letters("t", "g", None).unwrap();
     assert!(dlq.next_after(0).await.unwrap().is_none(), "there are none yet, and that is no error");
     assert_eq!((dlq.replay_all().await.unwrap(), dlq.discard_all().await.unwrap()), (0, 0));
     let c = bus.consumer("t", group("g")).await.unwrap();
@@ -107,7 +107,7 @@ async fn a_replay_waits_for_its_group() {
     let c = bus.consumer("t", group("g")).await.unwrap();
     reject_all(&bus, &c, 1).await;
     c.close().await.unwrap();
-    let dlq = bus.dead_letters("t", "g").unwrap();
+    let dlq = bus.dead_letters("t", "g", None).unwrap();
     let letter = dlq.next_after(0).await.unwrap().unwrap();
     dlq.replay(&letter).await.unwrap();
     dlq.replay(&letter).await.unwrap(); // the same again is the same
@@ -131,13 +131,13 @@ async fn letters_are_listed_by_topic_and_discarded_one_by_one() {
     }
     let c = bus.consumer("w.*", group("g")).await.unwrap();
     reject_all(&bus, &c, 4).await;
-    let dlq = bus.dead_letters("w.1", "g").unwrap();
+    let dlq = bus.dead_letters("w.1", "g", None).unwrap();
     let first = dlq.next_after(0).await.unwrap().unwrap();
     assert_eq!(first.id.as_deref(), Some("evt-1"));
     assert!(dlq.discard(&first).await.unwrap());
     assert!(!dlq.discard(&first).await.unwrap(), "it was removed already");
     assert_eq!(dlq.discard_all().await.unwrap(), 1);
-    assert_eq!(bus.dead_letters("w.*", "g").unwrap().discard_all().await.unwrap(), 2);
+    assert_eq!(bus.dead_letters("w.*", "g", None).unwrap().discard_all().await.unwrap(), 2);
 }
 
 /// Consuming: a letter too large for its reason is kept without its body, and replayed from the stream.
@@ -150,7 +150,7 @@ async fn a_letter_too_large_is_replayed_from_the_stream() {
     let c = bus.consumer("t", group("g")).await.unwrap();
     c.finish(&next(&c).await, Handled::Rejected("a long reason. ".repeat(40)));
     until(|| bus.metrics().dead_letters == 1).await;
-    let dlq = bus.dead_letters("t", "g").unwrap();
+    let dlq = bus.dead_letters("t", "g", None).unwrap();
     let letter = dlq.next_after(0).await.unwrap().unwrap();
     assert_eq!((letter.truncated, letter.body.len()), (Some(1600), 0));
     dlq.replay(&letter).await.unwrap();
@@ -163,5 +163,21 @@ async fn a_letter_too_large_is_replayed_from_the_stream() {
 async fn dead_letters_need_jetstream() {
     let server = Server::core();
     let bus = server.bus(false).await;
-    assert_eq!(bus.dead_letters("t", "g").unwrap_err().kind(), ErrorKind::Config);
+    assert_eq!(bus.dead_letters("t", "g", None).unwrap_err().kind(), ErrorKind::Config);
+}
+
+/// Consuming: dead letters outlive their stream, one that was declared for a topic with wildcards too.
+#[tokio::test]
+async fn letters_of_a_wildcard_are_found_when_its_stream_is_gone() {
+    let server = Server::jetstream();
+    let bus = server.bus(true).await;
+    let c = bus.consumer("w.*.done", group("g")).await.unwrap();
+    send(&bus, "w.1.done", "evt-1", b"one").await;
+    reject_all(&bus, &c, 1).await;
+    server.api("STREAM.DELETE.w_ANY_done_STREAM", "").await;
+    let dlq = bus.dead_letters("w.*.done", "g", None).unwrap();
+    let letter = dlq.next_after(0).await.unwrap().unwrap();
+    assert_eq!((letter.topic.as_str(), letter.stream.as_str()), ("w.1.done", "w_ANY_done_STREAM"));
+    assert!(dlq.discard(&letter).await.unwrap());
+    assert!(!dlq.discard(&letter).await.unwrap(), "it is gone already");
 }

@@ -88,13 +88,16 @@ async fn a_lost_ack_is_asked_for_again() {
     assert_eq!((ack.sequence, ack.duplicate, server.stored("t_STREAM").await), (1, true, 1));
 }
 
-/// Publishing: no responders, as in an election: tried again until a stream answers; if none does, rejected.
+/// Publishing: no responders, as in an election: tried again until a stream answers; if none does, rejected. Without
+/// `declare`, for a producer that may declares the stream again.
 #[tokio::test]
 async fn no_responders_are_asked_again() {
     let server = Server::jetstream();
     let bus = server.bus(true).await;
-    let p = bus.producer("t", ProducerConfig::default()).unwrap();
-    let short = bus.producer("t", hasty(2000, 5000)).unwrap();
+    server.make("t", json!({})).await;
+    let strict = ProducerConfig { declare: Some(false), ..hasty(2000, 5000) };
+    let p = bus.producer("t", ProducerConfig { declare: Some(false), ..ProducerConfig::default() }).unwrap();
+    let short = bus.producer("t", strict).unwrap();
     for p in [&p, &short] {
         p.send(b"before", SendOptions::default()).await.unwrap();
     }

@@ -15,7 +15,7 @@ function binary() {
   return places.find((p) => p && existsSync(p)) ?? "nats-server";
 }
 
-async function freePort() {
+export async function freePort() {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address();

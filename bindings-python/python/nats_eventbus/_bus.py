@@ -72,6 +72,15 @@ class Bus(Closing):
         """The server connected to, or last connected to."""
         return ServerInfo(**self._native.server)
 
+    @property
+    def warnings(self) -> list[str]:
+        """What is allowed and still unwise, each once; it grows while the bus is open.
+
+        A file of secrets that others can read, a stream with fewer replicas than asked for, a stream declared beside
+        one that already gets the topic.
+        """
+        return self._native.warnings
+
     def events(self) -> Events:
         """What happens to the connection from now on: ``async for event in bus.events()``.
 
@@ -169,6 +178,8 @@ class Bus(Closing):
         max_ack_pending: int | None = None,
         deliver: Literal["all", "new", "last", "last_per_subject"] | None = None,
         update: bool | None = None,
+        stream: str | None = None,
+        durable: str | None = None,
     ) -> Opening[Consumer]:
         """A consumer of a topic for a group: ``await`` it, or ``async with``.
 
@@ -198,6 +209,10 @@ class Bus(Closing):
             deliver: where a new durable begins; default ``"all"`` that the stream has.
             update: whether an existing durable with other settings than those given is updated; default False: then
                 it is a ConflictError that names each.
+            stream: the stream to read, by name: a mirror, an aggregate, a transformed one; ``topic`` is then as that
+                stream stores it. Default: the stream that stores the topic.
+            durable: an existing durable to bind to by name, with its own filters, whatever the topic. Default: the
+                group's.
 
         Raises:
             ConfigError, InvalidTopic, NotFoundError, ConflictError, ClosedError.
@@ -218,6 +233,8 @@ class Bus(Closing):
             "max_ack_pending": max_ack_pending,
             "deliver": deliver,
             "update": update,
+            "stream": stream,
+            "durable": durable,
         }
 
         async def open_() -> Consumer:
@@ -285,13 +302,15 @@ class Bus(Closing):
             if not task.cancelled():
                 task.result()
 
-    def dead_letters(self, topic: str, *, group: str) -> DeadLetters:
+    def dead_letters(self, topic: str, *, group: str, stream: str | None = None) -> DeadLetters:
         """The dead letters of a topic and a group; nothing is asked of the server yet.
+
+        ``stream`` names the stream of a consumer that reads one by name.
 
         Raises:
             ConfigError without JetStream; InvalidTopic.
         """
-        return DeadLetters(self._native.dead_letters(topic, group))
+        return DeadLetters(self._native.dead_letters(topic, group, stream))
 
     async def request(
         self, topic: str, body: Any = b"", *, timeout: Seconds = 5.0, headers: Mapping[str, str] | None = None

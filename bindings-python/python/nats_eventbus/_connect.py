@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from . import _native
 from ._bus import Bus
@@ -88,6 +88,9 @@ def connect(
     ping_interval: Seconds | None = None,
     declare: bool | None = None,
     replicas: int | None = None,
+    domain: str | None = None,
+    api_prefix: str | None = None,
+    stream_layout: Literal["topic", "family"] | None = None,
     api_timeout: Seconds | None = None,
     drain_timeout: Seconds | None = None,
 ) -> Opening[Bus]:
@@ -119,6 +122,13 @@ def connect(
             Default 6 s.
         declare: whether missing streams are declared; default True.
         replicas: replicas of streams declared here. Environment: NATS_STREAM_REPLICAS. Default 1.
+        domain: the JetStream domain to use, behind a leaf node. Environment: NATS_JS_DOMAIN. Default: the connected
+            server's.
+        api_prefix: the subject under which another account's JetStream API is imported, instead of ``$JS.API``; not
+            together with ``domain``. Environment: NATS_JS_API_PREFIX.
+        stream_layout: which streams are declared: ``"topic"``, one a topic, each of which reserves 1 GiB; or
+            ``"family"``, one for each of ``coze.workflow.>``, ``coze.agent.>`` and ``coze.knowledge.>``, and one a
+            topic for others. Environment: NATS_STREAM_LAYOUT. Default "topic".
         api_timeout: how long an administrative call may take; default 5 s.
         drain_timeout: how long closing may wait for unsettled sends; default 30 s.
 
@@ -150,6 +160,9 @@ def connect(
         "ping_interval": ping_interval,
         "declare": declare,
         "replicas": replicas,
+        "domain": domain,
+        "api_prefix": api_prefix,
+        "stream_layout": stream_layout,
         "api_timeout": api_timeout,
         "drain_timeout": drain_timeout,
     }

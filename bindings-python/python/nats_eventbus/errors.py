@@ -24,6 +24,7 @@ __all__ = [
     "NoResponders",
     "NotFoundError",
     "NotSent",
+    "NotSupportedError",
     "PermissionError",
     "PublishRejected",
     "PublishUnknown",
@@ -108,6 +109,12 @@ class NotFoundError(EventBusError):
     """The stream, consumer or JetStream itself does not exist: declare it."""
 
     code = "not_found"
+
+
+class NotSupportedError(EventBusError):
+    """The server or the stream cannot do what was asked: nothing was done."""
+
+    code = "not_supported"
 
 
 class ConflictError(EventBusError):
@@ -221,6 +228,7 @@ CLASSES: dict[str, type[EventBusError]] = {
         TlsError,
         PermissionError,
         NotFoundError,
+        NotSupportedError,
         ConflictError,
         PublishRejected,
         TooLarge,

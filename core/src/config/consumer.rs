@@ -86,6 +86,11 @@ pub struct ConsumerConfig {
     /// Whether an existing durable with other settings than those given is updated, instead of being an error. Default
     /// false.
     pub update: bool,
+    /// The stream to read, by name: a mirror, an aggregate, a transformed one. The topic is then as that stream stores it.
+    /// Default: the stream that stores the topic.
+    pub stream: Option<String>,
+    /// An existing durable to bind to by name, with its own filters, whatever the topic. Default: the group's.
+    pub durable: Option<String>,
 }
 
 impl Default for ConsumerConfig {
@@ -110,6 +115,8 @@ impl Default for ConsumerConfig {
             max_ack_pending: None,
             deliver: None,
             update: false,
+            stream: None,
+            durable: None,
         }
     }
 }
@@ -120,9 +127,37 @@ impl ConsumerConfig {
         self.max_deliver.unwrap_or(3)
     }
 
+    /// The name of the durable.
+    pub(crate) fn durable_name(&self) -> &str {
+        self.durable.as_deref().unwrap_or(&self.group)
+    }
+
+    /// The settings given that only a durable or a stream can keep.
+    pub(crate) fn needs_jetstream(&self) -> Vec<&'static str> {
+        [
+            ("max_deliver", self.max_deliver.is_some()),
+            ("order=\"stream\"", self.order == Some(Order::Stream)),
+            ("ack_wait", self.ack_wait.is_some()),
+            ("max_ack_pending", self.max_ack_pending.is_some()),
+            ("deliver", self.deliver.is_some()),
+            ("update", self.update),
+            ("stream", self.stream.is_some()),
+            ("durable", self.durable.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, given)| given.then_some(name))
+        .collect()
+    }
+
     /// Checks what does not need a server.
     pub fn check(&self) -> Result<()> {
         crate::topic::check_group(&self.group)?;
+        if let Some(name) = &self.stream {
+            crate::topic::check_name("stream", name)?;
+        }
+        if let Some(name) = &self.durable {
+            crate::topic::check_name("durable", name)?;
+        }
         if let Some(n) = self.prefetch.filter(|n| !(1..=100_000).contains(n)) {
             return Err(Error::config(format!("prefetch is {n}: give 1 to 100000")));
         }

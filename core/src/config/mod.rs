@@ -130,6 +130,16 @@ pub struct Tls {
     pub server_name: Option<String>,
 }
 
+/// Which streams are declared for topics that none stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamLayout {
+    /// One stream a topic, as the platform's own services do. Each reserves 1 GiB.
+    Topic,
+    /// One stream for each of `coze.workflow.>`, `coze.agent.>` and `coze.knowledge.>`; other topics have one each.
+    Family,
+}
+
 /// Settings of a connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -181,6 +191,14 @@ pub struct Config {
     pub declare: bool,
     /// Replicas of streams declared here. Environment: `NATS_STREAM_REPLICAS`. Default 1.
     pub replicas: usize,
+    /// The JetStream domain to use, behind a leaf node. Environment: `NATS_JS_DOMAIN`. Default: the connected server's.
+    pub domain: Option<String>,
+    /// The subject under which another account's JetStream API is imported, instead of `$JS.API`. Environment:
+    /// `NATS_JS_API_PREFIX`. Not together with `domain`.
+    pub api_prefix: Option<String>,
+    /// Which streams are declared: one a topic, or one a family of topics. Environment: `NATS_STREAM_LAYOUT`. Default
+    /// `topic`.
+    pub stream_layout: StreamLayout,
     /// How long an administrative call (stream and consumer look-up) may take. Default 5 s.
     #[serde(with = "serde_seconds")]
     pub api_timeout: Duration,
@@ -212,6 +230,9 @@ impl Default for Config {
             ping_interval: Duration::from_secs(6),
             declare: true,
             replicas: 1,
+            domain: None,
+            api_prefix: None,
+            stream_layout: StreamLayout::Topic,
             api_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
         }
@@ -277,6 +298,18 @@ impl Config {
             })?;
             given.insert("replicas".into(), n.into());
         }
+        // A domain given by hand is not mixed with a prefix of the environment.
+        if !["domain", "api_prefix"].iter().any(|f| given.contains_key(*f)) {
+            set(&mut given, "domain", env("NATS_JS_DOMAIN"));
+            set(&mut given, "api_prefix", env("NATS_JS_API_PREFIX"));
+        }
+        if let (Some(text), false) = (env("NATS_STREAM_LAYOUT"), given.contains_key("stream_layout")) {
+            if !["topic", "family"].contains(&text.as_str()) {
+                let text = format!("NATS_STREAM_LAYOUT is {text:?}: set it to \"topic\" or \"family\"");
+                return Err(Error::config(text));
+            }
+            given.insert("stream_layout".into(), text.into());
+        }
         let local = given.get("servers").and_then(|s| s.as_str()).is_some_and(|s| s.starts_with("local://"));
         if local && !given.contains_key("jetstream") {
             given.insert("jetstream".into(), true.into());
@@ -333,6 +366,12 @@ impl Config {
             }
         }
         crate::topic::check_inbox_prefix(&self.inbox_prefix)?;
+        if self.domain.is_some() && self.api_prefix.is_some() {
+            let text = "domain (NATS_JS_DOMAIN) and api_prefix (NATS_JS_API_PREFIX) are both given: keep one, for a domain is a prefix";
+            return Err(Error::config(text));
+        }
+        self.domain.as_deref().map_or(Ok(()), crate::topic::check_domain)?;
+        self.api_prefix.as_deref().map_or(Ok(()), crate::topic::check_api_prefix)?;
         self.reconnect.check("reconnect")
     }
 }

@@ -8,9 +8,10 @@ use crate::{
 use std::sync::Arc;
 
 impl Bus {
-    /// What the settings allow and is still unwise, such as a file of secrets that others can read.
-    pub fn warnings(&self) -> &[String] {
-        &self.shared.warnings
+    /// What is allowed and still unwise, such as a file of secrets that others can read, or a stream with fewer replicas
+    /// than asked for. Some of it shows only later, when producers and consumers are opened.
+    pub fn warnings(&self) -> Vec<String> {
+        self.shared.warnings()
     }
     /// What happens to the connection from now on; a listener that is slow harms nothing.
     pub fn events(&self) -> Events {

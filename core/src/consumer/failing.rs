@@ -1,7 +1,7 @@
 //! What keeps a consumer from going on although nobody closed it: rights denied, reconnecting given up.
 
 use super::{Inner, buffer::Ended};
-use crate::{connection::Denied, error::Error, health::ConsumerHealth};
+use crate::{connection::Denied, error::Error, health::ConsumerHealth, jetstream::api};
 use std::sync::atomic::Ordering;
 
 impl Inner {
@@ -12,6 +12,7 @@ impl Inner {
     /// Whether the server's denial of a topic keeps it from going on.
     pub(crate) fn concerns(&self, what: &Denied) -> bool {
         let (topic, group) = (what.topic.as_str(), self.config.group.as_str());
+        let durable = self.config.durable_name();
         let Some(stream) = &self.stream else {
             return !what.publish && *topic == *self.topic && what.group.as_ref().is_none_or(|g| *g == group);
         };
@@ -23,9 +24,9 @@ impl Inner {
                 .is_some_and(|inbox| topic.strip_prefix(&**inbox) == Some(".*"));
         }
         // Acks, the server's older and newer way: with and without the stream's home before its name.
-        let ours = |rest: &str| rest.contains(&format!(".{stream}.{group}."));
-        topic.strip_prefix("$JS.API.CONSUMER.MSG.NEXT.") == Some(&format!("{stream}.{group}"))
-            || topic.strip_prefix("$JS.ACK").is_some_and(ours)
+        let ours = |rest: &str| rest.contains(&format!(".{stream}.{durable}."));
+        let pull = api::subject(&self.shared.config, &format!("CONSUMER.MSG.NEXT.{stream}.{durable}"));
+        topic == pull || topic.strip_prefix("$JS.ACK").is_some_and(ours)
     }
 
     /// Ends it with an error, whoever waits for it told.

@@ -5,11 +5,11 @@ use crate::{
     config::ProducerConfig,
     dead_letters::{
         ATTEMPTS, FAILURES, GROUP, ID, REASON, SEQUENCE, STREAM, TIME, TOPIC, TRUNCATED, is_ours,
-        letters_topic,
     },
     error::{ErrorKind, Result},
+    jetstream::names::letters_topic,
     message::{Delivery, Meta, SendOptions},
-    producer::Producer,
+    producer::{Declares, Producer},
 };
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,7 +25,7 @@ impl Inner {
     pub(super) async fn store_dead_letter(&self, d: &Delivery, reason: &str) -> Result<()> {
         let (Some(stream), Some(meta)) = (&self.stream, &d.meta) else { return Ok(()) };
         let group = &self.config.group;
-        let producer = self.dead_letters.get_or_try_init(|| self.open_dead_letters(stream)).await?;
+        let producer = self.dead_letters.get_or_try_init(|| async { self.open_dead_letters(stream) }).await?;
         let mut options = SendOptions {
             key: d.key().map(str::to_owned),
             id: Some(letter_id(stream, group, meta)),
@@ -62,9 +62,9 @@ impl Inner {
         }
     }
 
-    async fn open_dead_letters(&self, stream: &str) -> Result<Producer> {
-        self.shared.declare_dead_letters(stream).await?;
-        let settings = ProducerConfig { declare: Some(false), ..ProducerConfig::default() };
-        Producer::open(&self.shared, &letters_topic(stream, &self.config.group), settings)
+    fn open_dead_letters(&self, stream: &str) -> Result<Producer> {
+        let topic = letters_topic(stream, &self.config.group);
+        let declares = Declares::Letters(stream.into());
+        Producer::open_for(&self.shared, &topic, ProducerConfig::default(), declares)
     }
 }

@@ -92,9 +92,9 @@ impl Consumer {
         crate::topic::check_subscribe(topic)?;
         config.check()?;
         if !shared.config.jetstream {
-            return Self::open_core(shared, topic, config).await;
+            return Self::open_without_jetstream(shared, topic, config).await;
         }
-        let stream = shared.stream_for(topic, config.declare.unwrap_or(shared.config.declare)).await?;
+        let stream = shared.stream_to_read(topic, &config).await?;
         let durable = shared.durable(&stream, topic, &config).await?;
         let allowed = durable.max_ack_pending.min(durable.max_batch);
         // A durable that delivers less often than we would: its last delivery is our last, too.
@@ -112,14 +112,30 @@ impl Consumer {
         Ok(this)
     }
 
+    /// A bus in core mode: what only JetStream can keep is a mistake, and retries may be one.
+    async fn open_without_jetstream(
+        shared: &Arc<Shared>,
+        topic: &str,
+        config: ConsumerConfig,
+    ) -> Result<Self> {
+        let needs = config.needs_jetstream();
+        if !needs.is_empty() {
+            let text = format!(
+                "{}: only JetStream has that: connect with jetstream on (NATS_USE_JETSTREAM), or leave it out",
+                needs.join(", ")
+            );
+            return Err(Error::config(text).topic(topic).group(&config.group));
+        }
+        if config.backoff != ConsumerConfig::default().backoff && shared.client.server_info().jetstream {
+            shared.warn("the bus is in core mode, where what a handler fails on is lost and not retried, and the server has JetStream: connect with jetstream on (NATS_USE_JETSTREAM) to have backoff and dead letters".into());
+        }
+        Self::open_core(shared, topic, config).await
+    }
+
     /// Core: a queue group; also what responders use.
     pub(crate) async fn open_core(shared: &Arc<Shared>, topic: &str, config: ConsumerConfig) -> Result<Self> {
         crate::topic::check_subscribe(topic)?;
         config.check()?;
-        if config.order == Some(Order::Stream) {
-            let text = "order \"stream\" needs JetStream: connect with jetstream on, or use order \"key\"";
-            return Err(Error::config(text).topic(topic));
-        }
         let this = Self::new(shared, topic, config, None, usize::MAX);
         core_mode::start(&this.inner).await?;
         Ok(this)

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     durable::Durable,
     error::{Error, ErrorKind, Result},
+    jetstream::api,
     mailbox::Post,
     message::{Delivery, Meta},
 };
@@ -79,7 +80,7 @@ enum Flow {
 
 /// Starts pulling the consumer's topic; its end is the consumer's.
 pub(super) async fn start(inner: &Arc<Inner>, stream: &str, durable: Durable) -> Result<()> {
-    let name = inner.config.group.clone();
+    let name = inner.config.durable_name().to_owned();
     let pulling = Loop::open(inner, Source::Topic, stream, name, durable).await?;
     inner.shared.spawn(tokio::task::unconstrained(async move { drop(pulling.run().await) }));
     Ok(())
@@ -108,7 +109,7 @@ impl Loop {
         Ok(Self {
             inner: inner.clone(),
             source,
-            next: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}").into(),
+            next: api::subject(&inner.shared.config, &format!("CONSUMER.MSG.NEXT.{stream}.{name}")).into(),
             stream: stream.to_owned(),
             name,
             durable,

@@ -5,7 +5,10 @@
 //! delivered before. A group whose handlers never fail has no such stream, and pays nothing.
 
 use super::{Inner, history::Record, unsettled::Known};
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    jetstream::names::{attempts_stream, attempts_subject, attempts_topic, returned_topic},
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -16,20 +19,6 @@ use std::{
     time::Duration,
 };
 use tokio::sync::OnceCell;
-
-/// The stream of a stream's records.
-fn attempts_stream(stream: &str) -> String {
-    format!("{stream}_ATTEMPTS")
-}
-/// Where the record of a message is stored.
-fn attempts_topic(stream: &str, group: &str, (sequence, replay): Known) -> String {
-    let replay = replay.map_or_else(String::new, |n| format!("-r{n}"));
-    format!("attempts.{stream}.{group}.{sequence}{replay}")
-}
-/// Where give-backs are stored: one, or all.
-fn returned_topic(stream: &str, group: &str, id: Option<&str>) -> String {
-    format!("attempts.{stream}.{group}.returned.{}", id.unwrap_or("*"))
-}
 
 /// How long a record is kept after the last failure.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -157,7 +146,7 @@ impl Inner {
     }
 
     async fn declare_attempts(&self, stream: &str) -> Result<()> {
-        let (name, subject) = (attempts_stream(stream), format!("attempts.{stream}.>"));
+        let (name, subject) = (attempts_stream(stream), attempts_subject(stream));
         let config = json!({
             "name": name, "subjects": [subject], "storage": "file", "retention": "limits", "discard": "old",
             "max_msgs_per_subject": 1, "max_age": u64::try_from(KEPT.as_nanos()).unwrap_or(u64::MAX),

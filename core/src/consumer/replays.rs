@@ -5,9 +5,9 @@
 
 use super::{Inner, buffer::Ended, pull};
 use crate::{
-    dead_letters::{letters_stream, replays_topic},
     durable::{Durable, read_durable},
     error::{ErrorKind, Result},
+    jetstream::names::{letters_stream, replays_durable, replays_topic},
 };
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ async fn find(
     if found["state"]["subjects"].as_object().is_none_or(serde_json::Map::is_empty) {
         return Ok(None);
     }
-    let name = format!("{}_replays", inner.config.group);
+    let name = replays_durable(&inner.config.group);
     let config = json!({
         "durable_name": name, "filter_subject": topic, "ack_policy": "explicit", "deliver_policy": "all",
         "replay_policy": "instant", "max_ack_pending": pull::REPLAYS,

@@ -20,18 +20,6 @@ pub(crate) const ID: &str = "Dlq-Id";
 pub(crate) const TRUNCATED: &str = "Dlq-Truncated";
 const PREFIX: &str = "Dlq-";
 
-/// The stream of a stream's dead letters.
-pub(crate) fn letters_stream(stream: &str) -> String {
-    format!("{stream}_DLQ")
-}
-/// Where a group's dead letters are stored.
-pub(crate) fn letters_topic(stream: &str, group: &str) -> String {
-    format!("dlq.{stream}.{group}")
-}
-/// Where a group's replays are stored.
-pub(crate) fn replays_topic(stream: &str, group: &str) -> String {
-    format!("dlq.{stream}.{group}.replay")
-}
 /// Whether a header is ours, or the server's: such headers are not the original's to keep.
 pub(crate) fn is_ours(name: &str) -> bool {
     name.starts_with(PREFIX) || name.starts_with("Nats-") || name.eq_ignore_ascii_case(KEY_HEADER)

@@ -8,16 +8,20 @@ mod letter;
 
 pub use letter::DeadLetter;
 pub(crate) use letter::{
-    ATTEMPTS, FAILURES, GROUP, ID, REASON, SEQUENCE, STREAM, TIME, TOPIC, TRUNCATED, is_ours, letters_stream,
-    letters_topic, read_headers, replays_topic, restored,
+    ATTEMPTS, FAILURES, GROUP, ID, REASON, SEQUENCE, STREAM, TIME, TOPIC, TRUNCATED, is_ours, read_headers,
+    restored,
 };
 
 use crate::{
     bus::Shared,
     config::ProducerConfig,
     error::{Error, ErrorKind, Result},
+    jetstream::{
+        codes,
+        names::{letters_stream, letters_subject, letters_topic, replays_topic, stream_to_declare},
+    },
     producer::Producer,
-    topic::{check_group, check_subscribe, covers, stream_name},
+    topic::{check_group, check_name, check_subscribe, covers},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
@@ -56,9 +60,10 @@ struct StoredMessage {
 }
 
 impl DeadLetters {
-    pub(crate) fn open(shared: &Arc<Shared>, topic: &str, group: &str) -> Result<Self> {
+    pub(crate) fn open(shared: &Arc<Shared>, topic: &str, group: &str, stream: Option<&str>) -> Result<Self> {
         check_subscribe(topic)?;
         check_group(group)?;
+        stream.map_or(Ok(()), |name| check_name("stream", name))?;
         if !shared.config.jetstream {
             return Err(Error::config("dead letters need JetStream: connect with jetstream on").topic(topic));
         }
@@ -66,7 +71,7 @@ impl DeadLetters {
             shared: shared.clone(),
             topic: topic.to_owned(),
             group: group.to_owned(),
-            stream: Arc::default(),
+            stream: Arc::new(OnceCell::new_with(stream.map(str::to_owned))),
             replays: Arc::default(),
         })
     }
@@ -89,7 +94,8 @@ impl DeadLetters {
             let found = self.shared.streams(Some(&self.topic)).await.map_err(|e| self.named(e))?;
             let covering = |s: &&crate::StreamInfo| s.subjects.iter().any(|have| covers(have, &self.topic));
             // The stream may be gone while its dead letters are not.
-            Ok(found.iter().find(covering).map_or_else(|| stream_name(&self.topic), |s| s.name.clone()))
+            let declared = || stream_to_declare(&self.topic, self.shared.config.stream_layout).0;
+            Ok(found.iter().find(covering).map_or_else(declared, |s| s.name.clone()))
         };
         self.stream.get_or_try_init(|| find).await.map(String::as_str)
     }
@@ -181,6 +187,13 @@ impl DeadLetters {
         match self.shared.api::<serde_json::Value>(&format!("STREAM.MSG.DELETE.{stream}"), &query).await {
             Ok(_) => Ok(true),
             Err(e) if is_absent(&e) => Ok(false),
+            // Another one may have removed it; that code has many causes, so look.
+            Err(e) if e.err_code() == Some(codes::DELETE_FAILED) => {
+                match self.get(&stream, &json!({"seq": position})).await? {
+                    None => Ok(false),
+                    Some(_) => Err(self.named(e).stream(stream)),
+                }
+            }
             Err(e) => Err(self.named(e).stream(stream)),
         }
     }
@@ -220,19 +233,17 @@ impl DeadLetters {
 
 /// Whether an error says that there is no such message, or no dead letter at all yet.
 fn is_absent(e: &Error) -> bool {
-    let text = e.server_text().unwrap_or_default();
-    ["no message found", "stream not found", "message not found"].iter().any(|t| text.contains(t))
-        || (text.contains("sequence") && text.contains("not found"))
+    matches!(e.err_code(), Some(codes::STREAM_NOT_FOUND | codes::NO_MESSAGE | codes::NO_SEQUENCE))
 }
 
 impl Shared {
     /// Declares the stream of dead letters of a stream: by limits, kept for 30 days.
-    pub(crate) async fn declare_dead_letters(&self, stream: &str) -> Result<()> {
-        let (name, subject) = (letters_stream(stream), format!("dlq.{stream}.>"));
+    pub(crate) async fn declare_dead_letters(&self, stream: &str) -> Result<crate::StreamInfo> {
+        let (name, subject) = (letters_stream(stream), letters_subject(stream));
         let config = json!({
             "name": name, "subjects": [subject], "storage": "file", "retention": "limits", "discard": "old",
             "max_age": 30 * 24 * 3600 * 1_000_000_000_u64, "num_replicas": self.config.replicas,
         });
-        self.declare_stream_as(&name, &[subject], &config).await.map(drop)
+        self.declare_stream_as(&name, &[subject], &config).await
     }
 }

@@ -4,6 +4,7 @@
 //! whatever the number of messages. What a message becomes is decided in [`state`] and [`outcome`].
 
 mod denied;
+mod found;
 mod names;
 mod outcome;
 mod patience;
@@ -14,6 +15,7 @@ mod state;
 mod window;
 mod writer;
 
+pub(crate) use found::{Found, Look};
 pub(crate) use outcome::ApiError;
 #[cfg(feature = "fuzzing")]
 pub(crate) use outcome::classify;

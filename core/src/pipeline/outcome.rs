@@ -78,18 +78,46 @@ pub(crate) fn classify(status: Option<u16>, payload: &[u8]) -> Answer<'_> {
     }
 }
 
+/// Which limit of a stream that discards new messages is reached. One code stands for every failure to store, and only the
+/// text says which one: these are all that are final.
+fn full(description: &str) -> Option<&'static str> {
+    match description {
+        "maximum messages exceeded" => {
+            Some("the stream is full and discards new messages: it has max_msgs messages")
+        }
+        "maximum bytes exceeded" => {
+            Some("the stream is full and discards new messages: it has max_bytes bytes")
+        }
+        "maximum messages per subject exceeded" => Some(
+            "the stream is full for this topic and discards new messages: it has max_msgs_per_subject of them",
+        ),
+        _ => None,
+    }
+}
+
 fn refused(e: &ApiError) -> Answer<'static> {
-    let rejected = |kind, text: &str| Answer::Rejected(Error::new(kind, text).server(&*e.description));
+    let rejected = |kind, text: &str| {
+        Answer::Rejected(Error::new(kind, text).server(&*e.description).err_code_of(e.err_code))
+    };
     match (e.err_code, e.code) {
         (10071 | 10164, _) => rejected(ErrorKind::WrongSequence, "the expected last sequence does not match"),
         (10054, _) => rejected(ErrorKind::TooLarge, "the message is over the stream's size limit"),
-        (10077, _) if e.description.contains("maximum") => {
-            rejected(ErrorKind::StreamFull, "the stream is full and discards new messages")
+        (10077, _) if full(&e.description).is_some() => {
+            rejected(ErrorKind::StreamFull, full(&e.description).unwrap_or_default())
         }
-        // The same id is still being stored, or the server is briefly unable: ask again.
-        (10158, _) | (_, 503) => Answer::Retry(
+        (10166, _) => rejected(
+            ErrorKind::NotSupported,
+            "the stream takes no ttl: set allow_msg_ttl on it, or leave ttl out",
+        ),
+        (10227, _) => rejected(
+            ErrorKind::InvalidHeader,
+            "Nats-Stream-Source is the server's own header: leave it out of what is forwarded",
+        ),
+        // The same id is still being stored, or the server is briefly unable or too busy: ask again.
+        (10158, _) | (_, 503 | 429) => Answer::Retry(
             Error::new(ErrorKind::PublishRejected, "the server could not take the message yet")
-                .server(&*e.description),
+                .server(&*e.description)
+                .err_code_of(e.err_code),
         ),
         _ => rejected(ErrorKind::PublishRejected, "the server refused the message"),
     }
@@ -179,6 +207,15 @@ mod tests {
                 r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"}}"#,
                 ErrorKind::StreamFull,
             ),
+            (
+                r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages per subject exceeded"}}"#,
+                ErrorKind::StreamFull,
+            ),
+            (
+                r#"{"error":{"code":400,"err_code":10164,"description":"wrong last sequence"}}"#,
+                ErrorKind::WrongSequence,
+            ),
+            (r#"{"error":{"code":400,"err_code":10166,"description":"ttl"}}"#, ErrorKind::NotSupported),
             (r#"{"error":{"code":400,"err_code":10060,"description":"x"}}"#, ErrorKind::PublishRejected),
         ] {
             match classify(None, body.as_bytes()) {
@@ -189,8 +226,8 @@ mod tests {
         for foreign in ["hello", "{}", ""] {
             assert!(matches!(classify(None, foreign.as_bytes()), Answer::Foreign(_)));
         }
-        for retried in [10158, 10008] {
-            let body = format!(r#"{{"error":{{"code":503,"err_code":{retried},"description":"x"}}}}"#);
+        for (code, err_code) in [(503, 10_158), (503, 10_008), (503, 10_077), (429, 10_167)] {
+            let body = format!(r#"{{"error":{{"code":{code},"err_code":{err_code},"description":"x"}}}}"#);
             assert!(matches!(classify(None, body.as_bytes()), Answer::Retry(_)));
         }
     }

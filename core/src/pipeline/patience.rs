@@ -39,7 +39,7 @@ mod tests {
         config::ProducerConfig,
         mailbox::{Completion, Post},
         metrics::Metrics,
-        pipeline::Submission,
+        pipeline::{Found, Submission},
     };
     use std::{
         sync::Arc,
@@ -50,7 +50,8 @@ mod tests {
     fn over_one_more(before: usize, key: Option<&str>) -> bool {
         let mut state = State::new("_INBOX.x", Arc::new(Metrics::default()));
         let producer = state.add_producer("t".into(), ProducerConfig::default(), true);
-        state.prepared(producer, Ok("S".into()), &mut Post::default());
+        let found = Found { stream: "S".into(), no_ack: false, ttl: Ok(Duration::ZERO) };
+        state.prepared(producer, Ok(found), &mut Post::default());
         let send = |state: &mut State| {
             let key = key.map(Arc::from);
             let send = Submission { body: b"x", headers: None, key, has_id: false, done: Completion::Nobody };

@@ -58,6 +58,10 @@ impl State {
             // The stream's own word is still to come.
             Answer::Foreign(e) => slot.refusal = Some(e),
             Answer::Retry(e) => {
+                let e = match self.producers.get(producer) {
+                    Some(p) if status == Some(503) => p.no_stream(e),
+                    _ => e,
+                };
                 slot.refusal = Some(e);
                 slot.unanswered = slot.unanswered.saturating_sub(1);
                 slot.phase = Phase::Backoff;
@@ -66,6 +70,9 @@ impl State {
                 slot.due = (now + wait).min(slot.deadline);
                 let due = slot.due;
                 self.look_at(due);
+                if status == Some(503) {
+                    self.lost_stream(producer, now);
+                }
             }
         }
     }
@@ -96,6 +103,9 @@ impl State {
                 continue;
             }
             if slot.deadline <= now {
+                if let Kind::Publish { producer, .. } = slot.kind {
+                    Self::explain_silence(self.producers.get(producer), slot);
+                }
                 ended.push((slot.order(), id, slot.expired()));
                 continue;
             }

@@ -168,6 +168,9 @@ impl State {
         if p.closed {
             return Err(Error::closed("producer").topic(p.topic.as_str()));
         }
+        if let Some(e) = p.refuses(s.headers.as_ref()) {
+            return Err(e);
+        }
         let (topic, jetstream, deduped) = (p.topic.clone(), p.jetstream, p.config.dedupe);
         let deadline = now + p.config.delivery_timeout;
         let full = p.in_flight >= p.config.max_in_flight || !p.waiting.is_empty();

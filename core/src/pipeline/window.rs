@@ -1,6 +1,11 @@
 //! A producer's window: its places, key lanes, flushes and the failures nobody was told; how producers come and go.
 
-use super::{plain::Place, slot::SlotId, state::State};
+use super::{
+    found::{Found, Looking},
+    plain::Place,
+    slot::SlotId,
+    state::State,
+};
 use crate::{
     config::ProducerConfig,
     error::Error,
@@ -44,6 +49,8 @@ pub(crate) struct ProducerState {
     /// Told of failures instead of the next flush.
     pub(super) listener: Option<Listener>,
     pub(super) stream: Option<Arc<str>>,
+    pub(super) found: Option<Found>,
+    pub(super) looking: Looking,
     pub(super) closed: bool,
     /// Whether its last handle is gone.
     pub(super) dropped: bool,
@@ -74,6 +81,8 @@ impl ProducerState {
             failed: 0,
             listener: None,
             stream: None,
+            found: None,
+            looking: Looking::default(),
             closed: false,
             dropped: false,
             place: Place::default(),
@@ -136,19 +145,19 @@ impl State {
     }
 
     /// The producer's stream was found, or not.
-    pub(crate) fn prepared(
-        &mut self,
-        producer: ProducerId,
-        result: Result<Arc<str>, Error>,
-        post: &mut Post,
-    ) {
+    pub(crate) fn prepared(&mut self, producer: ProducerId, result: Result<Found, Error>, post: &mut Post) {
         let Some(p) = self.producers.get_mut(producer) else { return };
         let held = std::mem::take(&mut p.held);
         match result {
-            Ok(stream) => {
+            Ok(found) => {
                 p.preparation = Preparation::Ready;
-                p.stream = Some(stream);
-                held.into_iter().for_each(|id| self.dispatch(id));
+                p.stream = Some(found.stream.clone());
+                p.found = Some(found);
+                let refused = self.refused(producer);
+                let taken = |id: &SlotId| refused.iter().all(|(other, _)| other != id);
+                held.into_iter().filter(taken).for_each(|id| self.dispatch(id));
+                // Only now: their places are taken by later messages.
+                refused.into_iter().for_each(|(id, e)| self.settle(id, Body::Sent(Err(e)), post));
             }
             Err(e) => {
                 // The next send looks the stream up again: an operator may have declared it.

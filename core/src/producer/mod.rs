@@ -2,6 +2,10 @@
 //!
 //! Owns the checks made before anything is sent. The window, retries and outcomes are the pipeline's.
 
+mod target;
+
+pub(crate) use target::Declares;
+
 use crate::{
     bus::Shared,
     config::ProducerConfig,
@@ -17,6 +21,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use target::Target;
+
 /// Messages of a `send_many` taken under one lock.
 const MANY: usize = 256;
 /// As long as a generated id can be, so that a message that passes our check passes the server's.
@@ -30,8 +36,8 @@ pub struct Producer {
     /// Shared by the clones: with the last one goes the window.
     _window: Arc<Window>,
     topic: Arc<str>,
+    target: Arc<Target>,
     jetstream: bool,
-    declare: bool,
     delivery_timeout: Duration,
     dedupe: bool,
 }
@@ -50,19 +56,34 @@ impl Drop for Window {
 
 impl Producer {
     pub(crate) fn open(shared: &Arc<Shared>, topic: &str, config: ProducerConfig) -> Result<Self> {
+        let declares =
+            if config.declare.unwrap_or(shared.config.declare) { Declares::Topic } else { Declares::Nothing };
+        Self::open_for(shared, topic, config, declares)
+    }
+
+    pub(crate) fn open_for(
+        shared: &Arc<Shared>,
+        topic: &str,
+        config: ProducerConfig,
+        declares: Declares,
+    ) -> Result<Self> {
         crate::topic::check_publish(topic)?;
         config.check()?;
-        let (jetstream, declare) = (shared.config.jetstream, config.declare.unwrap_or(shared.config.declare));
+        let jetstream = shared.config.jetstream;
+        let target = Arc::new(Target::new(topic, &config, declares));
         let (delivery_timeout, dedupe) = (config.delivery_timeout, config.dedupe);
         let id = shared.pipeline.state().add_producer(topic.into(), config, jetstream);
+        if jetstream {
+            shared.pipeline.state().looks_by(id, target.look(shared, id));
+        }
         let window = Arc::new(Window { pipeline: shared.pipeline.clone(), id });
         Ok(Self {
             shared: shared.clone(),
             id,
             _window: window,
             topic: topic.into(),
+            target,
             jetstream,
-            declare,
             delivery_timeout,
             dedupe,
         })
@@ -281,6 +302,12 @@ impl Producer {
     }
 
     fn headers(&self, options: &SendOptions) -> Result<Option<Headers>> {
+        if let (false, Some(name)) = (self.jetstream, options.needs_jetstream()) {
+            let text = format!(
+                "{name} needs JetStream: connect with jetstream on (NATS_USE_JETSTREAM), or leave it out"
+            );
+            return Err(Error::config(text).topic(&*self.topic));
+        }
         checked_headers(options).map_err(|e| e.topic(&*self.topic))
     }
 
@@ -319,7 +346,7 @@ impl Producer {
         crate::runtime::spawn(async move {
             let until = Instant::now() + this.delivery_timeout;
             let result = loop {
-                match this.check_stream().await {
+                match this.target.find(&this.shared).await {
                     // An outage is no answer: the messages wait for theirs until their own deadline.
                     Err(e) if matches!(e.kind(), ErrorKind::Timeout | ErrorKind::Connection) => {
                         if Instant::now() >= until || this.shared.link.state() == State::Closed {
@@ -336,20 +363,5 @@ impl Producer {
             let mut post = Post::default();
             this.shared.pipeline.change(|s| s.prepared(this.id, result, &mut post));
         });
-    }
-
-    /// The stream that takes the messages.
-    async fn check_stream(&self) -> Result<Arc<str>> {
-        let stream = self.shared.stream_for(&self.topic, self.declare).await?;
-        let window = stream.duplicate_window;
-        if self.dedupe && window > 0.0 && self.delivery_timeout.as_secs_f64() >= window {
-            return Err(Error::config(format!(
-                "delivery_timeout is {} s and the stream remembers ids for {window} s: a later retry could store twice; give a shorter delivery_timeout, or dedupe=False",
-                self.delivery_timeout.as_secs_f64()
-            ))
-            .topic(&*self.topic)
-            .stream(stream.name));
-        }
-        Ok(stream.name.into())
     }
 }
