@@ -36,8 +36,7 @@ def plain(value: Any) -> Any:
     deques as lists, mappings as objects; dataclasses, pydantic models and msgspec structs by their fields; numpy's
     scalars as Python's.
     """
-    kind: type[Any] = type(value)
-    known = _KNOWN.get(kind)
+    known = _KNOWN.get(value.__class__)
     if known is not None:
         return known(value)
     if isinstance(value, type):
