@@ -9,6 +9,7 @@ async with eb.connect("nats://127.0.0.1:4222", jetstream=True) as bus:
             m.ack()
 """
 
+from . import _load as _load  # first: it says where the native module cannot be had
 from ._bus import Bus, ServerInfo
 from ._connect import Connecting, connect
 from ._consumer import Consumer

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from . import _native
 from ._bus import Bus
+from ._loops import running
 from ._opening import Opening
 from ._settings import Backoff, EventBusWarning, Tls
 
@@ -155,6 +156,7 @@ def connect(
     }
 
     async def open_() -> Bus:
+        running()
         native = await _native.connect(_candidates(), source, **settings)
         try:
             for text in native.warnings:
