@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from .errors import ConfigError
 
-__all__ = ["plain", "refusal"]
+__all__ = ["plain", "refusal", "words"]
 
 _DEEPEST = 500
 """Levels of nesting that a body may surely have; Python's own limit lies above."""
@@ -149,11 +149,12 @@ def refusal(body: Any, cause: Exception) -> ConfigError:
             return ConfigError(f"{_path(node)}: {e}")
         except Exception as e:
             # A model's own code.
-            return ConfigError(f"{_path(node)}: {type(node.value).__name__} cannot be written: {_words(e)}")
-    return ConfigError(f"body: it cannot be written as JSON: {_words(cause)}")
+            return ConfigError(f"{_path(node)}: {type(node.value).__name__} cannot be written: {words(e)}")
+    return ConfigError(f"body: it cannot be written as JSON: {words(cause)}")
 
 
-def _words(e: Exception) -> str:
+def words(e: Exception) -> str:
+    """What an exception says; its class where it says nothing."""
     try:
         return str(e) or type(e).__name__
     except Exception:
