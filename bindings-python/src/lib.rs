@@ -25,7 +25,7 @@ mod waking;
 // lock: free-threaded builds are to turn it on.
 #[pyo3::pymodule(gil_used = true)]
 mod _native {
-    use super::errors;
+    use super::{convert, errors};
     use pyo3::{prelude::*, types::PyDict};
 
     #[pymodule_export]
@@ -52,6 +52,12 @@ mod _native {
     #[pyo3(signature = (*tokens))]
     fn topic(py: Python<'_>, tokens: Vec<String>) -> PyResult<String> {
         nats_eventbus::topic(&tokens).map_err(|e| errors::raise(py, &e))
+    }
+
+    /// A time as settings have it, in seconds.
+    #[pyfunction]
+    fn seconds(value: &Bound<'_, PyAny>, name: &str) -> PyResult<f64> {
+        convert::time(value, name).map(|t| t.as_secs_f64())
     }
 
     /// Called by the interpreter in every forked child.

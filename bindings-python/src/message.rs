@@ -1,6 +1,7 @@
 //! Messages and acks as Python sees them.
 
 use crate::{
+    awaitable::later,
     bridge::LoopBridge,
     bridges::Bridges,
     convert,
@@ -11,7 +12,7 @@ use nats_eventbus::{Consumer, Delivery, Settle, runtime::Own};
 use parking_lot::Mutex;
 use pyo3::{
     prelude::*,
-    types::{PyBytes, PyDict, PyString},
+    types::{PyBytes, PyDict, PyString, PyTuple},
 };
 use std::{
     collections::VecDeque,
@@ -301,18 +302,13 @@ impl Message {
     /// Acks and waits for the server's word, up to `timeout` seconds (default 5).
     #[pyo3(signature = (timeout=None))]
     fn ack_confirmed<'py>(
-        &self,
-        py: Python<'py>,
+        slf: &Bound<'py, Self>,
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let timeout = timeout.map_or(Ok(Duration::from_secs(5)), |t| convert::time(t, "timeout"))?;
-        let Some(o) = &self.origin else { return crate::ready::none(py) };
-        let consumer = o.consumer.get().or_raise(py)?;
-        let (future, _, ()) = o
-            .bridges
-            .current(py)?
-            .start_call(py, |done| consumer.start_ack_confirmed(self.delivery.token, timeout, done))?;
-        Ok(future.into_bound(py).into_any())
+        let py = slf.py();
+        slf.get().start_ack_confirmed(py, timeout).or_else(|e| {
+            later(e, slf.as_any(), "ack_confirmed", PyTuple::new(py, [timeout])?, PyDict::new(py))
+        })
     }
     /// Answers a request: a body, or a failure's text.
     #[pyo3(signature = (body=None, *, error=None))]
@@ -321,7 +317,7 @@ impl Message {
         let consumer = o.consumer.get().or_raise(py)?;
         match (error, body) {
             (Some(text), _) => consumer.reply(&self.delivery, Err(&text)),
-            (None, Some(body)) => consumer.reply(&self.delivery, Ok(convert::body(body)?.as_ref())),
+            (None, Some(body)) => consumer.reply(&self.delivery, Ok(convert::body(body, None)?.as_ref())),
             (None, None) => consumer.reply(&self.delivery, Ok(b"")),
         }
         .or_raise(py)
@@ -340,6 +336,21 @@ impl Message {
 }
 
 impl Message {
+    fn start_ack_confirmed<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let timeout = timeout.map_or(Ok(Duration::from_secs(5)), |t| convert::time(t, "timeout"))?;
+        let Some(o) = &self.origin else { return crate::ready::none(py) };
+        let consumer = o.consumer.get().or_raise(py)?;
+        let (future, _, ()) = o
+            .bridges
+            .current(py)?
+            .start_call(py, |done| consumer.start_ack_confirmed(self.delivery.token, timeout, done))?;
+        Ok(future.into_bound(py).into_any())
+    }
+
     fn undecodable(&self, py: Python<'_>, why: &str) -> PyErr {
         let e = nats_eventbus::Error::new(nats_eventbus::ErrorKind::Decode, why).topic(self.topic());
         raise(py, &e)
