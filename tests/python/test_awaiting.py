@@ -100,13 +100,16 @@ async def test_fetch_takes_times_of_every_kind(bus: eb.Bus, topic: str) -> None:
     """Consuming: a fetch waits as long as it is asked to, and ends empty."""
     async with bus.consumer(topic, group="g") as c:
         loop = asyncio.get_running_loop()
-        for timeout in (0.2, timedelta(seconds=0.2)):
+        for timeout in (0.2, timedelta(seconds=0.2), "200ms"):
             began = loop.time()
             assert await c.fetch(2, timeout=timeout) == []
             assert 0.15 < loop.time() - began < 5
         for bad in (0, -1):
             with pytest.raises(eb.ConfigError, match="ask for 1 or more"):
                 await c.fetch(bad)
+        for none in (-1, float("nan"), "soon"):
+            with pytest.raises(eb.ConfigError, match="timeout"):
+                await c.fetch(1, timeout=none)
         waiting = asyncio.create_task(c.fetch(1, timeout=None))
         await bus.producer(topic).send(b"x")
         assert [m.body for m in await asyncio.wait_for(waiting, 10)] == [b"x"]

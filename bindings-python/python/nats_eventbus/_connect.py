@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from . import _native
 from ._bus import Bus
+from ._json import Encoder, using
 from ._loops import running
 from ._opening import Opening
 from ._settings import Backoff, EventBusWarning, Tls
@@ -91,6 +92,7 @@ def connect(
     replicas: int | None = None,
     api_timeout: Seconds | None = None,
     drain_timeout: Seconds | None = None,
+    encoder: Encoder | None = None,
 ) -> Opening[Bus]:
     """Connects: ``await`` it, or ``async with``. Explicit settings beat the environment, which beats the defaults.
 
@@ -122,6 +124,8 @@ def connect(
         replicas: replicas of streams declared here. Environment: NATS_STREAM_REPLICAS. Default 1.
         api_timeout: how long an administrative call may take; default 5 s.
         drain_timeout: how long closing may wait for unsettled sends; default 30 s.
+        encoder: makes bytes or a string of each body that is neither bytes-like nor a string, of messages, requests and
+            replies; called where it is sent. Default: JSON.
 
     Warns:
         EventBusWarning: a file of secrets is open to others, or credentials may go unencrypted to another machine.
@@ -130,6 +134,7 @@ def connect(
         ConfigError, ConnectionError, PermissionError (the inbox may not be read), AuthError, TlsError;
         NotFoundError when JetStream is asked of a server without.
     """
+    encode = using(encoder)
     source = _asked(credentials) if callable(credentials) else None
     settings: dict[str, Any] = {
         "servers": servers if servers is None or isinstance(servers, str) else ",".join(servers),
@@ -165,6 +170,6 @@ def connect(
             # Made an error by the application's filters.
             await native.close()
             raise
-        return Bus(native)
+        return Bus(native, encode)
 
     return Opening(open_, "Connecting")

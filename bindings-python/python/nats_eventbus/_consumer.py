@@ -49,17 +49,18 @@ class Consumer(Closing):
         """The next message, for ``anext(consumer)``."""
         return await self._native.__anext__()
 
-    async def fetch(self, max: int = 1, timeout: float | timedelta | None = 5.0) -> list[_native.Message]:
+    async def fetch(self, max: int = 1, timeout: float | timedelta | str | None = 5.0) -> list[_native.Message]:
         """Up to ``max`` messages (default 1), waiting for them up to ``timeout`` (seconds, default 5; None: no limit).
 
         Fewer, or none, when the time runs out first. A cancelled fetch gives back what it had taken.
 
         Raises:
-            ClosedError: the consumer is closed. NotFoundError: its durable or stream was deleted.
+            ClosedError: the consumer is closed. NotFoundError: its durable or stream was deleted. ConfigError: ``max``
+            or ``timeout`` is none.
         """
         if max < 1:
             raise ConfigError(f"max: fetch of {max} messages: ask for 1 or more")
-        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        seconds = None if timeout is None else _native.seconds(timeout, "timeout")
         out = self._native.take(max)
         if len(out) == max:
             return out
