@@ -9,7 +9,8 @@ async with eb.connect("nats://127.0.0.1:4222", jetstream=True) as bus:
             m.ack()
 """
 
-from . import _load as _load  # first: it says where the native module cannot be had
+from . import _check_interpreter as _check_interpreter  # first: it says where the rest cannot be loaded
+from . import _habits as _habits
 from ._bus import Bus, ServerInfo
 from ._connect import Connecting, connect
 from ._consumer import Consumer

@@ -1,0 +1,60 @@
+"""Names that users of other clients try first: the error names ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nats_eventbus as eb
+import pytest
+from nats_eventbus._habits import _OURS
+
+NAMES = [(kind, name) for kind, names in _OURS.items() for name in names]
+
+
+@pytest.fixture
+async def had(bus: eb.Bus, topic: str) -> dict[type, Any]:
+    """One of each kind."""
+    p = bus.producer(topic)
+    await p.send(b"x")
+    c = await bus.consumer(topic, group="g")
+    return {eb.Bus: bus, eb.Producer: p, eb.Consumer: c, eb.Message: await anext(c)}
+
+
+async def test_names_of_other_clients_lead_to_ours(had: dict[type, Any]) -> None:
+    """API: ``m.data``, ``nc.jetstream()`` and others are AttributeErrors that say what to use here."""
+    for kind, name in NAMES:
+        for of in (had[kind], kind):
+            with pytest.raises(AttributeError, match=f"of nats-eventbus has no '{name}': use .") as caught:
+                getattr(of, name)
+            assert (caught.value.name, caught.value.obj) == (name, of)
+        assert not hasattr(had[kind], name)
+        assert getattr(had[kind], name, None) is None
+        assert name not in dir(had[kind]), "it is not offered"
+    with pytest.raises(AttributeError, match=r"use m\.body"):
+        had[eb.Message].data  # noqa: B018
+    with pytest.raises(AttributeError, match="jetstream=True"):
+        had[eb.Bus].jetstream()
+
+
+async def test_what_they_lead_to_is_there(had: dict[type, Any]) -> None:
+    """API: each name that an error gives exists."""
+    spelled = {"m": eb.Message, "bus": eb.Bus, "producer": eb.Producer, "consumer": eb.Consumer}
+    found = 0
+    for names in _OURS.values():
+        for ours in names.values():
+            for word in ours.replace("(", " ").replace(",", " ").split():
+                of, dot, name = word.partition(".")
+                if dot and of in spelled and name:
+                    this: Any = had[spelled[of]]
+                    for part in name.rstrip(".").split("."):
+                        this = getattr(this, part.rstrip(")"))
+                    found += 1
+    assert found > 30
+
+
+async def test_what_nobody_has_is_an_attribute_error_as_ever(had: dict[type, Any]) -> None:
+    """API: other names fail as on any object, and ours are offered."""
+    for kind, name in ((eb.Message, "body"), (eb.Bus, "state"), (eb.Producer, "send"), (eb.Consumer, "fetch")):
+        assert name in dir(had[kind])
+        with pytest.raises(AttributeError):
+            getattr(had[kind], name + "z")
