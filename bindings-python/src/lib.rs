@@ -19,6 +19,7 @@ mod future;
 mod message;
 mod producer;
 mod ready;
+mod settled;
 mod waking;
 
 // Loops share their bridges, and a forked child finds those unlocked, because whoever is at them has the interpreter's
@@ -36,6 +37,7 @@ mod _native {
         events::{Events, Question},
         message::{Message, PubAck},
         producer::Producer,
+        settled::Settled,
     };
 
     /// The error kinds of the core: (class, parent, code, retryable).

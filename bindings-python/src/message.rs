@@ -7,6 +7,7 @@ use crate::{
     convert,
     errors::{OrRaise, raise},
     future::Waiting,
+    settled::Settled,
 };
 use nats_eventbus::{Consumer, Delivery, Settle, runtime::Own};
 use parking_lot::Mutex;
@@ -199,13 +200,14 @@ impl Message {
             o.local.lock().push_front(self.delivery.clone());
         }
     }
-    fn settle(&self, py: Python<'_>, how: &Settle) -> PyResult<bool> {
-        match &self.origin {
+    fn settle(&self, py: Python<'_>, how: &Settle) -> PyResult<Py<Settled>> {
+        let settled = match &self.origin {
             Some(o) if self.delivery.token != 0 => {
-                Ok(o.consumer.get().or_raise(py)?.settle(self.delivery.token, how))
+                o.consumer.get().or_raise(py)?.settle(self.delivery.token, how)
             }
-            _ => Ok(false),
-        }
+            _ => false,
+        };
+        Settled::of(py, settled)
     }
 }
 
@@ -281,22 +283,22 @@ impl Message {
             .map_err(|e| self.undecodable(py, &format!("the body is not JSON: {e}")))
     }
     /// Done. Batched on the wire; returns at once. False if it was settled before, or has nothing to settle.
-    fn ack(&self, py: Python<'_>) -> PyResult<bool> {
+    fn ack(&self, py: Python<'_>) -> PyResult<Py<Settled>> {
         self.settle(py, &Settle::Ack)
     }
     /// To be delivered again, after `delay` (seconds or timedelta) or at once.
     #[pyo3(signature = (delay=None))]
-    fn nak(&self, py: Python<'_>, delay: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+    fn nak(&self, py: Python<'_>, delay: Option<&Bound<'_, PyAny>>) -> PyResult<Py<Settled>> {
         let delay = delay.map(|d| convert::time(d, "delay")).transpose()?;
         self.settle(py, &Settle::Nak(delay))
     }
     /// Never to be delivered again.
     #[pyo3(signature = (reason=None))]
-    fn term(&self, py: Python<'_>, reason: Option<String>) -> PyResult<bool> {
+    fn term(&self, py: Python<'_>, reason: Option<String>) -> PyResult<Py<Settled>> {
         self.settle(py, &Settle::Term(reason))
     }
     /// Still being worked on: the ack wait starts anew.
-    fn in_progress(&self, py: Python<'_>) -> PyResult<bool> {
+    fn in_progress(&self, py: Python<'_>) -> PyResult<Py<Settled>> {
         self.settle(py, &Settle::InProgress)
     }
     /// Acks and waits for the server's word, up to `timeout` seconds (default 5).

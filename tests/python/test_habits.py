@@ -58,3 +58,22 @@ async def test_what_nobody_has_is_an_attribute_error_as_ever(had: dict[type, Any
         assert name in dir(had[kind])
         with pytest.raises(AttributeError):
             getattr(had[kind], name + "z")
+
+
+async def test_settling_is_not_awaited(bus: eb.Bus, topic: str) -> None:
+    """API: ``await m.ack()`` is an error that says what to do; what it returns is as good as a bool."""
+    await bus.producer(topic).send_many([b"x"] * 4)
+    async with bus.consumer(topic, group="g") as c:
+        for verb, m in zip(("ack", "nak", "term", "in_progress"), await c.fetch(4), strict=True):
+            settled: Any = getattr(m, verb)()
+            assert settled
+            assert settled == True  # noqa: E712
+            assert settled != False  # noqa: E712
+            assert (hash(settled), repr(settled), int(settled), sum([settled, settled])) == (1, "True", 1, 2)
+            with pytest.raises(TypeError, match=r"leave out await; `await m\.ack_confirmed\(\)`"):
+                await getattr(m, verb)()
+            m.ack()
+            again: Any = m.ack()
+            assert not again
+            assert again == False  # noqa: E712
+            assert again is m.nak()

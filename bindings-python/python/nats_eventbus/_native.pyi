@@ -32,6 +32,12 @@ class PubAck:
         """Whether it was already stored under the same id."""
 
 @final
+class Settled:
+    """What settling returns: to be used as a bool."""
+
+    def __bool__(self) -> bool: ...
+
+@final
 class Message:
     """A message received. Settle it once: :meth:`ack`, :meth:`nak` or :meth:`term`."""
 
