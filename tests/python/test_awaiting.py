@@ -113,3 +113,19 @@ async def test_fetch_takes_times_of_every_kind(bus: eb.Bus, topic: str) -> None:
         waiting = asyncio.create_task(c.fetch(1, timeout=None))
         await bus.producer(topic).send(b"x")
         assert [m.body for m in await asyncio.wait_for(waiting, 10)] == [b"x"]
+
+
+@pytest.mark.parametrize("given", [5, [5], {"nats://127.0.0.1"}])
+async def test_addresses_that_are_none_are_refused_where_awaited(given: Any) -> None:
+    """API: what ``connect`` cannot use is a ConfigError, where it is awaited."""
+    opening = eb.connect(given)
+    with pytest.raises(eb.ConfigError, match="servers: give an address"):
+        await opening
+
+
+async def test_an_encoder_that_is_none_is_refused_where_awaited(jetstream: Server) -> None:
+    """API: an encoder must be a function."""
+    given: Any = "json"
+    opening = eb.connect(jetstream.url, encoder=given)
+    with pytest.raises(eb.ConfigError, match="encoder: give a function"):
+        await opening

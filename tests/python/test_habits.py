@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import nats_eventbus as eb
@@ -16,8 +17,24 @@ async def had(bus: eb.Bus, topic: str) -> dict[type, Any]:
     """One of each kind."""
     p = bus.producer(topic)
     await p.send(b"x")
-    c = await bus.consumer(topic, group="g")
-    return {eb.Bus: bus, eb.Producer: p, eb.Consumer: c, eb.Message: await anext(c)}
+    c = await bus.consumer(topic, group="g", max_deliver=1)
+    m = await anext(c)
+    rejected = await bus.consumer(topic, group="h")
+
+    async def reject(_: eb.Message) -> None:
+        raise eb.Reject("no")
+
+    def quiet(*_: Any) -> None: ...
+
+    running = asyncio.create_task(rejected.run(reject, on_error=quiet))
+    letters = bus.dead_letters(topic, group="h")
+    letter: Any = None
+    async with asyncio.timeout(10):
+        while letter is None:
+            letter = await anext(aiter(letters), None)
+    await rejected.close()
+    await running
+    return {eb.Bus: bus, eb.Producer: p, eb.Consumer: c, eb.Message: m, eb.DeadLetter: letter}
 
 
 async def test_names_of_other_clients_lead_to_ours(had: dict[type, Any]) -> None:
@@ -38,7 +55,13 @@ async def test_names_of_other_clients_lead_to_ours(had: dict[type, Any]) -> None
 
 async def test_what_they_lead_to_is_there(had: dict[type, Any]) -> None:
     """API: each name that an error gives exists."""
-    spelled = {"m": eb.Message, "bus": eb.Bus, "producer": eb.Producer, "consumer": eb.Consumer}
+    spelled = {
+        "m": eb.Message,
+        "bus": eb.Bus,
+        "producer": eb.Producer,
+        "consumer": eb.Consumer,
+        "letter": eb.DeadLetter,
+    }
     found = 0
     for names in _OURS.values():
         for ours in names.values():

@@ -19,6 +19,7 @@ from ._json import Encoder, using
 from ._loops import running
 from ._opening import Opening
 from ._settings import Backoff, EventBusWarning, Tls
+from .errors import ConfigError
 
 __all__ = ["Connecting", "connect"]
 
@@ -67,6 +68,15 @@ def _asked(source: Source) -> Callable[[_native.Question], None]:
             failed(question, e)
 
     return ask
+
+
+def _addresses(servers: str | Sequence[str] | None) -> str | None:
+    if servers is None or isinstance(servers, str):
+        return servers
+    given: Any = servers
+    if not isinstance(given, Sequence) or not all(isinstance(s, str) for s in given):  # pyright: ignore
+        raise ConfigError("servers: give an address, or a sequence of addresses")
+    return ",".join(servers)
 
 
 def connect(
@@ -134,10 +144,8 @@ def connect(
         ConfigError, ConnectionError, PermissionError (the inbox may not be read), AuthError, TlsError;
         NotFoundError when JetStream is asked of a server without.
     """
-    encode = using(encoder)
     source = _asked(credentials) if callable(credentials) else None
     settings: dict[str, Any] = {
-        "servers": servers if servers is None or isinstance(servers, str) else ",".join(servers),
         "jetstream": jetstream,
         "name": name,
         "user": user,
@@ -162,6 +170,8 @@ def connect(
 
     async def open_() -> Bus:
         running()
+        encode = using(encoder)
+        settings["servers"] = _addresses(servers)
         native = await _native.connect(_candidates(), source, **settings)
         try:
             for text in native.warnings:

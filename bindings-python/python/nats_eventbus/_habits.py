@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from ._bus import Bus
 from ._consumer import Consumer
-from ._native import Message, Producer
+from ._native import DeadLetter, Message, Producer
 
 __all__: list[str] = []
 
@@ -25,6 +25,11 @@ _OURS: dict[type, dict[str, str]] = {
         "respond": _REPLY,
         "ack_sync": "await m.ack_confirmed()",
         "is_acked": "what m.ack() returns: False when it was settled before",
+    },
+    DeadLetter: {
+        "data": "letter.body, letter.text() or letter.json()",
+        "subject": "letter.topic",
+        "ack": "await letter.replay(), or await letter.discard()",
     },
     Producer: {
         "publish": "await producer.send(body)",
