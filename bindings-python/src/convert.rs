@@ -191,8 +191,15 @@ pub(crate) fn config<T: serde::de::DeserializeOwned>(
 /// Keyword arguments as JSON, times in seconds.
 pub(crate) fn json_settings(kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Value> {
     let Some(kwargs) = kwargs else { return Ok(Value::Null) };
-    let value = json(kwargs.as_any())?;
-    from_host(value, Unit::Seconds).map_err(|e| raise(kwargs.py(), &e))
+    let py = kwargs.py();
+    let mut all = serde_json::Map::new();
+    for (name, value) in kwargs.iter() {
+        let name: String = name.extract()?;
+        let wrong = |e: PyErr| raise(py, &Error::new(ErrorKind::Config, format!("{name}: {}", e.value(py))));
+        let value = json(&value).map_err(wrong)?;
+        all.insert(name, value);
+    }
+    from_host(Value::Object(all), Unit::Seconds).map_err(|e| raise(py, &e))
 }
 
 pub(crate) fn json(value: &Bound<'_, PyAny>) -> PyResult<Value> {

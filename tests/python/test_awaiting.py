@@ -129,3 +129,13 @@ async def test_an_encoder_that_is_none_is_refused_where_awaited(jetstream: Serve
     opening = eb.connect(jetstream.url, encoder=given)
     with pytest.raises(eb.ConfigError, match="encoder: give a function"):
         await opening
+
+
+async def test_a_setting_of_a_wrong_kind_is_named(bus: eb.Bus, topic: str) -> None:
+    """API: a setting that cannot be one at all is a ConfigError that names it, where it is awaited."""
+    thing: Any = object()
+    opening = eb.connect(name=thing)
+    with pytest.raises(eb.ConfigError, match="name: a setting cannot be a object"):
+        await opening
+    with pytest.raises(eb.ConfigError, match="prefetch: "):
+        await bus.consumer(topic, group="g", prefetch=2**70)
