@@ -184,8 +184,8 @@ impl Producer {
     /// Waits until everything sent before is settled; raises what failed unreported.
     fn flush<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let none = || PyTuple::empty(py);
-        slf.get().start_flush(py).or_else(|e| later(e, slf.as_any(), "flush", none(), PyDict::new(py)))
+        let args = PyTuple::empty(py);
+        slf.get().start_flush(py).or_else(|e| later(e, slf.as_any(), "flush", args, PyDict::new(py)))
     }
 
     /// Refuses further sends; those under way go on.

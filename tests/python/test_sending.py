@@ -97,6 +97,29 @@ async def test_another_thread_sends(bus: eb.Bus, core_bus: eb.Bus, topic: str) -
     assert await asyncio.to_thread(work, core_bus.producer(topic)) == [None, [None, None], None]
 
 
+async def test_letters_are_replayed_from_another_thread(bus: eb.Bus, topic: str) -> None:
+    """Dead letters: what they hand out is awaited in the loop that it is given to."""
+    await bus.producer(topic).send_many([b"1", b"2"])
+
+    async def reject(_: eb.Message) -> None:
+        raise eb.Reject("no")
+
+    async with bus.consumer(topic, group="g") as c:
+        running = asyncio.create_task(c.run(reject))
+        letters: list[eb.DeadLetter] = []
+        async with asyncio.timeout(10):
+            while len(letters) < 2:
+                letters = [letter async for letter in bus.dead_letters(topic, group="g")]
+    await running
+    loop = asyncio.get_running_loop()
+
+    def work() -> list[Any]:
+        calls: list[Any] = [letters[0].replay(), letters[1].discard()]
+        return [asyncio.run_coroutine_threadsafe(call, loop).result(10) for call in calls]
+
+    assert await asyncio.to_thread(work) == [None, True]
+
+
 async def test_a_thread_starts_a_loop_of_its_own(bus: eb.Bus, topic: str) -> None:
     """Publishing: ``asyncio.run(producer.send(...))`` in a thread sends."""
     p = bus.producer(topic)
