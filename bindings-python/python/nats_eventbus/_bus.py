@@ -8,7 +8,7 @@ import dataclasses
 import html
 import logging
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -17,8 +17,10 @@ from ._consumer import Consumer, Run
 from ._dead_letters import DeadLetters
 from ._events import Event, Events, listen
 from ._handling import Handler, OnError, in_handler
+from ._headers import Headers
 from ._health import Health
 from ._html import table
+from ._json import Encode, Encoder, ready, using
 from ._opening import Closing, Opening
 from ._responder import Responder
 from ._settings import Backoff
@@ -54,8 +56,9 @@ class Bus(Closing):
     raises ClosedError: the child connects for itself.
     """
 
-    def __init__(self, native: _native.Bus) -> None:
+    def __init__(self, native: _native.Bus, encode: Encode | None = None) -> None:
         self._native = native
+        self._encode = encode
         self._responders: list[Responder] = []
         self._runs: set[Run] = set()
         self._handlers: list[tuple[str, Handler, OnError | None, dict[str, Any]]] = []
@@ -131,6 +134,7 @@ class Bus(Closing):
         dedupe: bool | None = None,
         declare: bool | None = None,
         on_error: Callable[[EventBusError], None] | None = None,
+        encoder: Encoder | None = None,
     ) -> _native.Producer:
         """A producer for one topic.
 
@@ -146,6 +150,8 @@ class Bus(Closing):
             declare: whether a missing stream is declared; default: the connection's setting.
             on_error: called on the running loop with each failure that nobody waits for (of ``send_nowait``, and of
                 cancelled sends), which flush then does not raise; ``id`` names the message.
+            encoder: makes bytes or a string of each body that is neither bytes-like nor a string; default: the
+                connection's, or JSON.
 
         Raises:
             InvalidTopic, ConfigError, ClosedError.
@@ -157,7 +163,8 @@ class Bus(Closing):
             "dedupe": dedupe,
             "declare": declare,
         }
-        return self._native.producer(topic, None if on_error is None else _quiet(on_error), **settings)
+        told = None if on_error is None else _quiet(on_error)
+        return self._native.producer(topic, told, using(encoder) or self._encode, **settings)
 
     def consumer(
         self,
@@ -313,7 +320,7 @@ class Bus(Closing):
         return DeadLetters(self._native.dead_letters(topic, group, stream))
 
     async def request(
-        self, topic: str, body: Any = b"", *, timeout: Seconds = 5.0, headers: Mapping[str, str] | None = None
+        self, topic: str, body: Any = b"", *, timeout: Seconds = 5.0, headers: Headers | None = None
     ) -> _native.Message:
         """Asks, and waits for a reply up to ``timeout`` (seconds, default 5).
 
@@ -321,7 +328,7 @@ class Bus(Closing):
             NoResponders: nobody listens; at once. Timeout: no reply came. RequestFailed: the responder failed, its
             words are in ``server``.
         """
-        return await self._native.request(topic, body, timeout, None if headers is None else dict(headers))
+        return await self._native.request(topic, ready(body, self._encode), timeout, headers)
 
     async def respond(
         self, topic: str, handler: Handler, *, group: str = "responders", concurrency: int = 64
@@ -333,7 +340,7 @@ class Bus(Closing):
         """
         if concurrency < 1:
             raise ValueError(f"concurrency is {concurrency}: give 1 or more")
-        responder = Responder(await self._native.respond(topic, group), handler, concurrency)
+        responder = Responder(await self._native.respond(topic, group), handler, concurrency, self._encode)
         self._responders.append(responder)
         return responder
 

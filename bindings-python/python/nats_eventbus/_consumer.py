@@ -11,6 +11,7 @@ from typing import NamedTuple
 from . import _native
 from ._handling import Handler, OnError, Work
 from ._opening import Closing
+from .errors import ConfigError
 
 __all__ = ["Consumer"]
 
@@ -44,26 +45,34 @@ class Consumer(Closing):
     def __aiter__(self) -> AsyncIterator[_native.Message]:
         return self._native
 
-    async def fetch(self, max: int, timeout: float | timedelta = 5.0) -> list[_native.Message]:
-        """Up to ``max`` messages, waiting for them up to ``timeout`` (seconds, default 5).
+    async def __anext__(self) -> _native.Message:
+        """The next message, for ``anext(consumer)``."""
+        return await self._native.__anext__()
+
+    async def fetch(self, max: int = 1, timeout: float | timedelta | str | None = 5.0) -> list[_native.Message]:
+        """Up to ``max`` messages (default 1), waiting for them up to ``timeout`` (seconds, default 5; None: no limit).
 
         Fewer, or none, when the time runs out first. A cancelled fetch gives back what it had taken.
 
         Raises:
-            ClosedError: the consumer is closed. NotFoundError: its durable or stream was deleted.
+            ClosedError: the consumer is closed. NotFoundError: its durable or stream was deleted. ConfigError: ``max``
+            or ``timeout`` is none.
         """
         if max < 1:
-            raise ValueError(f"fetch of {max} messages: ask for 1 or more")
-        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+            raise ConfigError(f"max: fetch of {max} messages: ask for 1 or more")
+        seconds = None if timeout is None else _native.seconds(timeout, "timeout")
         out = self._native.take(max)
+        if len(out) == max:
+            return out
+        limit = asyncio.timeout(seconds)
         try:
-            async with asyncio.timeout(seconds):
+            async with limit:
                 while len(out) < max:
                     await self._native.ready()
                     out += self._native.take(max - len(out))
-        except TimeoutError:
-            pass
-        except BaseException:
+        except BaseException as e:
+            if isinstance(e, TimeoutError) and limit.expired():
+                return out
             self._native.put_back(out)
             raise
         return out

@@ -9,6 +9,7 @@ import logging
 
 from . import _native
 from ._handling import Handler
+from ._json import Encode, ready
 from ._opening import Closing
 from .errors import EventBusError
 
@@ -20,8 +21,11 @@ logger = logging.getLogger("nats_eventbus")
 class Responder(Closing):
     """Answers requests. Made by :meth:`Bus.respond`; close it, or the bus, to stop."""
 
-    def __init__(self, native: _native.Consumer, handler: Handler, concurrency: int) -> None:
+    def __init__(
+        self, native: _native.Consumer, handler: Handler, concurrency: int, encode: Encode | None = None
+    ) -> None:
         self._native = native
+        self._encode = encode
         self._handler = handler
         self._places = asyncio.Semaphore(concurrency)
         self._running: set[asyncio.Task[None]] = set()
@@ -47,7 +51,7 @@ class Responder(Closing):
             answer = self._handler(m)
             if inspect.isawaitable(answer):
                 answer = await answer
-            m._reply(b"" if answer is None else answer)
+            m._reply(b"" if answer is None else ready(answer, self._encode))
         except Exception as e:
             m._reply(error=f"{type(e).__name__}: {e}")
 
