@@ -8,7 +8,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any, TypeAlias
 
 from . import _native
@@ -76,37 +76,48 @@ class Work:
             self._pool = ThreadPoolExecutor(native.concurrency, thread_name_prefix="nats-eventbus-handler")
             self._handle = self._in_thread
         self._running: set[asyncio.Task[None]] = set()
-        self._task: asyncio.Task[Any] | None = None
+        self._caller: asyncio.Task[Any] | None = None
         self._cancelled_before = 0
+        self._task: asyncio.Task[None] | None = None
+        self._clean: Context | None = None
         self._given_up = False
 
     async def run(self) -> None:
         """Until the consumer is closed; raises what keeps it from going on. Ends when the last handler has."""
-        places = self._native.concurrency
         self._native.handle()
-        self._task = asyncio.current_task()
-        self._cancelled_before = self._task.cancelling() if self._task else 0
-        work = self._one_at_a_time() if places == 1 else self._several(places)
+        # Handlers have a task of their own: what they do to theirs (a task group that fails leaves it cancelled, until
+        # Python 3.13) is never taken for an end that the caller asks for.
+        self._caller = asyncio.current_task()
+        self._cancelled_before = self._caller.cancelling() if self._caller else 0
+        task = self._task = asyncio.create_task(self._serve())
+        cancelled: asyncio.CancelledError | None = None
         try:
-            await running_in_copies(work, handler_context(self._owner))
-        except asyncio.CancelledError:
-            for task in self._running:
-                task.cancel()
-            if not self._given_up:
-                raise
-            if self._task:
-                self._task.uncancel()
+            while left := [t for t in (task, *self._running) if not t.done()]:
+                try:
+                    await asyncio.wait(left)
+                except asyncio.CancelledError as e:
+                    cancelled = cancelled or e
+                    self._interrupt()
         finally:
-            if self._running:
-                await asyncio.wait(self._running)
             if self._pool:
                 # A thread cannot be stopped: one that never ends is not waited for.
                 self._pool.shutdown(wait=False, cancel_futures=True)
+        if cancelled:
+            # What the task ended with is known: asyncio need not tell of it.
+            _ = task.cancelled() or task.exception()
+            raise cancelled
+        if not (task.cancelled() and self._given_up):
+            task.result()
+
+    async def _serve(self) -> None:
+        places = self._native.concurrency
+        work = self._one_at_a_time() if places == 1 else self._several(places)
+        await running_in_copies(work, handler_context(self._owner))
 
     async def _one_at_a_time(self) -> None:
         """Without a task, or a coroutine of ours, for each."""
         handle = self._handle
-        clean = copy_context()
+        self._clean = copy_context()
         async for m in self._native:
             try:
                 await handle(m)
@@ -115,12 +126,16 @@ class Work:
             else:
                 m.ack()
             try:
-                if copy_context() == clean:
+                if copy_context() == self._clean:
                     continue
             except Exception:
                 # A value that cannot be compared is not the one that was there.
                 pass
+            if self._is_cancelled:
+                # The handler has kept the cancellation to itself.
+                raise asyncio.CancelledError
             await renewed()
+            self._clean = copy_context()
 
     async def _several(self, places: int) -> None:
         async for m in self._native:
@@ -148,15 +163,20 @@ class Work:
     def give_up(self) -> None:
         """The time for draining is over: handlers are cancelled, and their messages go to other workers."""
         self._given_up = True
-        if self._task:
-            self._task.cancel()
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        self._clean = None
+        for task in (self._task, *self._running):
+            if task:
+                task.cancel()
 
     @property
     def _is_cancelled(self) -> bool:
         """Whether the run itself is cancelled, and not only something that a handler awaits."""
-        if self._given_up or self._task is None:
+        if self._given_up or self._caller is None:
             return self._given_up
-        return self._task.cancelling() > self._cancelled_before
+        return self._caller.cancelling() > self._cancelled_before
 
     def _is_current(self) -> bool:
         """Whether one of our tasks runs this code."""
@@ -198,6 +218,7 @@ class Work:
             self._native.finish(m, failed=described(e))
             self._report(e, m)
         if cancelled:
+            # Where the handler has made something else of it, too.
             raise e if isinstance(e, asyncio.CancelledError) else asyncio.CancelledError
 
     def _retry(self, m: _native.Message, retry: RetryAfter) -> None:
