@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import permutations
 
 from .audit import workers
 from .checks import handlings
@@ -71,8 +72,9 @@ def _since(w: Ledger, soon: float) -> float:
 def shares(e: Evidence, *, within: int = 2, soon: float = 1.0) -> Iterator[Violation]:
     """Equal workers of a group had equal shares of the work, one that came late a share by its time.
 
-    What each had more than its share, or less, differs by at most `within` jobs between any two. `soon`: seconds after
-    its beginning in which the first message must come to a worker.
+    Any two that were there equally long had numbers of jobs that differ by `within` at most, beyond what their times
+    make of it; where their times differ by half a job or more, one job more, for there is no part of a job.
+    `soon`: seconds after its beginning in which the first message must come to a worker.
     """
     ends = [h.start for w in workers(e) for h in w.handlings]
     if not ends:
@@ -81,9 +83,14 @@ def shares(e: Evidence, *, within: int = 2, soon: float = 1.0) -> Iterator[Viola
     lives = {w.who: max(max(ends) - _since(w, soon), 0.0) for w in workers(e)}
     had = {w.who: sum(h.how == "ok" for h in w.handlings) for w in workers(e)}
     due = fair(sum(had.values()), lives)
-    over = {who: had[who] - due[who] for who in had}
-    most, least = max(over, key=over.__getitem__), min(over, key=over.__getitem__)
-    if over[most] - over[least] > within:
+
+    def beyond(pair: tuple[str, str]) -> float:
+        a, b = pair
+        gap = due[a] - due[b]
+        return had[a] - had[b] - gap - within - (abs(gap) >= 0.5)
+
+    most, least = max(permutations(had, 2), key=beyond, default=("", ""))
+    if most and beyond((most, least)) > 0:
         each = ", ".join(f"{who} {had[who]} of {due[who]:.1f}" for who in had)
         yield Violation("row", f"{most} had too many jobs and {least} too few, expected within {within}: {each}")
 

@@ -12,7 +12,7 @@ from ..evidence import Evidence
 from ..rig import Rig
 from ..run import Row
 
-JOBS = {"0.1 s": (0.1, 160, 600), "1 s": (1.0, 40, 120)}
+JOBS = {"0.1 s": (0.1, 100, 200), "1 s": (1.0, 40, 120)}
 """How long a job takes, and how many there are, in the short form and in the long one."""
 CASES = tuple(f"jobs of {each}{go}" for each in JOBS for go in ("", ", beside Go"))
 WORKERS = 4
