@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import threading
@@ -30,12 +31,20 @@ class GoWorker(Child):
             )
         self._kept = Ledger(who, "worker", self.pid, time.monotonic())
         assert self._process.stdout
-        threading.Thread(target=self._read, args=[self._process.stdout], name=who, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=[self._process.stdout], name=who, daemon=True)
+        self._reader.start()
 
     @property
     def ledger(self) -> Ledger:
         """What it has printed so far."""
         return self._kept
+
+    async def ended(self, within: float) -> Exit:
+        """Waits for its end, and until all that it printed is in the ledger."""
+        exit = await super().ended(within)
+        # Its end closes the pipe, and with that the reading ends.
+        await asyncio.to_thread(self._reader.join, within)
+        return exit
 
     def tell(self, command: str) -> None:
         """It takes no commands."""
