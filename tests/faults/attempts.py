@@ -14,10 +14,10 @@ NO_FAILURE = ("ok", "nak", None)
 """How a handling ends that is no failure of ours: well, given back by another client, or with its process."""
 
 
-def failures_told(e: Evidence, ids: Iterable[str], *, but: Iterable[str] = ()) -> Iterator[Violation]:
+def failures_shown(e: Evidence, ids: Iterable[str], *, but: Iterable[str] = ()) -> Iterator[Violation]:
     """Each handling of ours was shown how often handlers had failed on the message, deliveries without one apart.
 
-    `but`: workers that cannot tell, such as those on another client.
+    `but`: workers on another client, which show none.
     """
     silent, wrong = list[str](), list[str]()
     others = {id(h) for w in workers(e) if w.who in set(but) for h in w.handlings}
@@ -96,13 +96,13 @@ def shares(e: Evidence, *, within: int = 2, soon: float = 1.0) -> Iterator[Viola
 
 
 def fair(jobs: int, lives: Mapping[str, float]) -> dict[str, float]:
-    """Shares of so many jobs by the time each worker was there, in seconds."""
+    """Splits a number of jobs by the time each worker was there, in seconds."""
     whole = sum(lives.values())
     return {who: jobs * life / whole if whole else 0.0 for who, life in lives.items()}
 
 
 def healthy(ledger: Ledger, times: int) -> Iterator[Violation]:
-    """The bus said so often that it was well, with its consumer open."""
+    """The bus answered `times` times, and each time that it is well and its consumer open."""
     if len(ledger.healths) < times:
         yield Violation("row", f"{ledger.who} was asked {times} times how it is, and answered {len(ledger.healths)}")
     for h in ledger.healths:

@@ -1,4 +1,4 @@
-"""What rows ask of attempts, shares, health and a Go worker: the right is silent, each wrong is told."""
+"""What rows ask of attempts, shares, health and a Go worker: what is right gives nothing, each wrong a violation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .attempts import blamed, failures_told, fair, handled_well, healthy, nothing_left, shares
+from .attempts import blamed, failures_shown, fair, handled_well, healthy, nothing_left, shares
 from .evidence import Evidence, Stored, Violation
 from .golang import GoWorker
 from .ledger import Ledger, parse
@@ -28,8 +28,8 @@ def _shown(b: Book, failures: dict[int, int]) -> None:
     for r in b.worker:
         if r["e"] == "start":
             r["failures"] = 0
-    for index, told in failures.items():
-        b.worker[index]["failures"] = told
+    for index, shown in failures.items():
+        b.worker[index]["failures"] = shown
 
 
 def _again(b: Book, n: int, *hows: str | None) -> list[int]:
@@ -48,15 +48,15 @@ def test_failures_are_handlers_failures() -> None:
     first, second, third = _again(b, 5, "raised", "cancelled", "ok")
     _shown(b, {first: 0, second: 1, third: 2})
     every = [f"p1-{n}" for n in range(1, 13)]
-    assert not list(failures_told(b.evidence(), every))
+    assert not list(failures_shown(b.evidence(), every))
     _shown(b, {first: 0, second: 1, third: 3})
-    assert _text(failures_told(b.evidence(), every)) == (
+    assert _text(failures_shown(b.evidence(), every)) == (
         "p1-5 in attempt 3 had failures 3, expected 2, one of 1 such handlings"
     )
     b = Book()
     at = _again(b, 5, None, "nak", "ok")
     _shown(b, {at[2]: 1})
-    assert "had failures 1, expected 0" in _text(failures_told(b.evidence(), every))
+    assert "had failures 1, expected 0" in _text(failures_shown(b.evidence(), every))
 
 
 def test_failures_that_are_not_shown() -> None:
@@ -64,9 +64,9 @@ def test_failures_that_are_not_shown() -> None:
     b = Book()
     every = [f"p1-{n}" for n in range(1, 13)]
     assert "12 handlings were not shown the message's failures, first of p1-1" in _text(
-        failures_told(b.evidence(), every)
+        failures_shown(b.evidence(), every)
     )
-    assert not list(failures_told(b.evidence(), every, but=["w1"]))
+    assert not list(failures_shown(b.evidence(), every, but=["w1"]))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_what_a_dead_letter_says_of_failures(header: dict[str, str], words: str)
 
 
 def test_what_is_handled_well_and_what_is_left() -> None:
-    """One good end is enough; what died or failed all the time is told."""
+    """One good end is enough; one that always died or failed is a violation."""
     b = Book()
     _again(b, 5, None, "raised", "ok")
     _again(b, 6, None, "raised")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from ..attempts import failures_told, nothing_left
+from ..attempts import failures_shown, nothing_left
 from ..checks import buried
 from ..children import Child
 from ..evidence import Evidence
@@ -88,7 +88,7 @@ async def scenario(rig: Rig) -> Evidence:
     e = await rig.evidence(server.url)
     rig.require(bool(handled or e.letters), "rig", "the deploys left nothing to the last worker")
     rig.violations[:0] = buried(e, {})
-    rig.violations += failures_told(e, [s.id for s in producer.ledger.sent], but=["go"])
+    rig.violations += failures_shown(e, [s.id for s in producer.ledger.sent], but=["go"])
     cut = [h for x in e.ledgers for h in x.handlings if h.how not in ("ok", "nak")]
     rig.require(not cut, "row", f"{len(cut)} handlers that ran at a deploy did not finish: {cut[:3]}")
     return e

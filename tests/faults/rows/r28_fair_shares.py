@@ -7,7 +7,7 @@ services takes one message at a time.
 from __future__ import annotations
 
 from ..attempts import shares
-from ..checks import tried
+from ..checks import handlings
 from ..evidence import Evidence
 from ..rig import Rig
 from ..run import Row
@@ -44,7 +44,8 @@ async def scenario(rig: Rig) -> Evidence:
     e = await rig.evidence(server.url)
     rig.facts["shares"] = ", ".join(f"{c.who} {len(c.ledger.handlings)}" for c in rig.children if c is not producer)
     rig.violations += shares(e)
-    rig.violations += tried(e, [s.id for s in producer.ledger.sent], 1)
+    twice = [id_ for id_, hs in handlings(e).items() if sum(h.how == "ok" for h in hs) > 1]
+    rig.require(not twice, "row", f"{len(twice)} jobs were done twice: {twice[:5]}")
     return e
 
 

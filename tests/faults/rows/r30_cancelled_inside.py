@@ -1,12 +1,12 @@
-"""Row 30: what a handler waits for is cancelled from inside: a failed attempt like any other, and the run goes on.
+"""Row 30: what a handler waits for is cancelled from inside: a failed attempt like any other, and the run continues.
 
-Python: a CancelledError of a task of the handler's own. Node: the AbortError of a controller of its own. Some messages
-fail so at every attempt and become dead letters, some only at the first.
+Python: a CancelledError of a task of the handler's own. Node: the AbortError of a controller of its own. In both, also
+inside an error that groups others. Some messages fail at every attempt and become dead letters, some only at the first.
 """
 
 from __future__ import annotations
 
-from ..attempts import blamed, failures_told, handled_well, healthy, nothing_left
+from ..attempts import blamed, failures_shown, handled_well, healthy, nothing_left
 from ..checks import buried, handlings, tried, waited
 from ..evidence import Evidence
 from ..rig import GROUP, Rig
@@ -67,7 +67,7 @@ async def scenario(rig: Rig) -> Evidence:
     rig.violations += buried(e, dict.fromkeys(ids["inside"], "(?i)cancel|abort"))
     rig.violations += handled_well(e, [*ids["ok"], *ids["inside once"]])
     rig.violations += healthy(worker.ledger, 2)
-    rig.violations += failures_told(e, [id_ for kind in TRIES for id_ in ids[kind]])
+    rig.violations += failures_shown(e, [id_ for kind in TRIES for id_ in ids[kind]])
     for id_ in ids["inside"]:
         rig.violations += blamed(e, id_, MAX_DELIVER)
     rig.facts["handled"] = str(len(handlings(e)))

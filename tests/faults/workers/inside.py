@@ -18,10 +18,18 @@ def crash(how: str) -> None:
 
 
 async def cancelled(n: int) -> None:
-    """Lets out the CancelledError of a task of its own: cancelled before it starts, or while it is awaited."""
+    """Lets out the CancelledError of a task of its own.
+
+    By n: one cancelled before it starts, one cancelled while it is awaited, and one that comes in a group.
+    """
     inner = asyncio.create_task(asyncio.sleep(60))
-    if n % 2:
+    if n % 3:
         inner.cancel()
     else:
         asyncio.get_running_loop().call_later(0.02, inner.cancel)
-    await inner
+    try:
+        await inner
+    except asyncio.CancelledError as e:
+        if n % 3 == 2:
+            raise BaseExceptionGroup("cancelled inside", [e]) from None
+        raise

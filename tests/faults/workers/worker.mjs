@@ -14,13 +14,18 @@ function crash(how) {
   process.kill(process.pid, "SIGKILL");
 }
 
-/** Rejects with the AbortError of a controller of its own: aborted at once, or while its work is awaited. */
+/**
+ * Rejects with the AbortError of a controller of its own. By n: aborted at once, aborted while its work is awaited, and in
+ * an error of several.
+ */
 async function aborted(n) {
   const inner = new AbortController();
   const work = timer(60_000, undefined, { signal: inner.signal });
-  if (n % 2) inner.abort();
+  if (n % 3) inner.abort();
   else setTimeout(() => inner.abort(), 20);
-  await work;
+  await work.catch((e) => {
+    throw n % 3 === 2 ? new AggregateError([e], "aborted inside") : e;
+  });
 }
 
 async function doAs(body, attempt, signal) {
