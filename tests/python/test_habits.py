@@ -100,3 +100,21 @@ async def test_settling_is_not_awaited(bus: eb.Bus, topic: str) -> None:
             assert not again
             assert again == False  # noqa: E712
             assert again is m.nak()
+
+
+async def test_a_plain_handler_may_return_what_settling_returned(bus: eb.Bus, topic: str) -> None:
+    """Consuming: ``lambda m: m.ack()`` is a handler that acks."""
+    await bus.producer(topic).send(b"x")
+    failed: list[Exception] = []
+    called = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def handle(m: eb.Message) -> bool:
+        loop.call_soon_threadsafe(called.set)
+        return m.ack()
+
+    async with bus.consumer(topic, group="g") as c:
+        running = asyncio.create_task(c.run(handle, on_error=lambda e, _: failed.append(e)))
+        await asyncio.wait_for(called.wait(), 10)
+    await running
+    assert failed == []

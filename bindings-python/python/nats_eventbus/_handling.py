@@ -192,7 +192,7 @@ class Work:
         result, e = await loop.run_in_executor(self._pool, lambda: context.run(_called, self._handler, m))
         if e is not None:
             raise e
-        if inspect.isawaitable(result):
+        if inspect.isawaitable(result) and not isinstance(result, _native.Settled):
             await result
         elif inspect.isgenerator(result) or inspect.isasyncgen(result):
             raise TypeError("the handler returned a generator, which never ran: use return, not yield")

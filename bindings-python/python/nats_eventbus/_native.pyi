@@ -1,9 +1,9 @@
 """The native module: what it hands out, as the package uses it."""
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from datetime import datetime, timedelta
 from os import PathLike
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 from ._headers import Headers
 
@@ -36,6 +36,8 @@ class Settled:
     """What settling returns: to be used as a bool."""
 
     def __bool__(self) -> bool: ...
+    def __await__(self) -> Generator[Any, Any, NoReturn]:
+        """Raises TypeError: settling is immediate."""
 
 @final
 class Message:
