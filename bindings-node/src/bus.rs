@@ -65,6 +65,16 @@ impl Bus {
     pub fn events(&self) -> Events {
         Events::new(self.inner.events(), self.office.clone())
     }
+    /// What operators should read in the logs.
+    #[napi(catch_unwind)]
+    pub fn notices(&self) -> Events {
+        Events::new(self.inner.notices(), self.office.clone())
+    }
+    /// Takes failed consumers out of the problems of `health`; how many.
+    #[napi(catch_unwind)]
+    pub fn dismiss(&self, topic: Option<String>, group: Option<String>) -> u32 {
+        u32::try_from(self.inner.dismiss(topic.as_deref(), group.as_deref())).unwrap_or(u32::MAX)
+    }
     /// Drops the connection and makes a new one.
     #[napi(catch_unwind, ts_return_type = "Promise<void>")]
     pub fn force_reconnect<'env>(&self, env: &'env Env) -> Result<Object<'env>> {

@@ -1,20 +1,20 @@
 //! What happens to a connection.
 
-use crate::{bridge::Office, convert, errors::OrRaise};
-use napi::bindgen_prelude::*;
+use crate::bridge::Office;
 use napi_derive::napi;
+use nats_eventbus::HostFeed;
 use std::sync::Arc;
 
-/// The events of one listener.
+/// What one listener is told: events, or notices.
 #[napi]
 pub struct Events {
-    inner: nats_eventbus::Events,
+    inner: Box<dyn HostFeed>,
     office: Arc<Office>,
 }
 
 impl Events {
-    pub(crate) fn new(inner: nats_eventbus::Events, office: Arc<Office>) -> Self {
-        Self { inner, office }
+    pub(crate) fn new(inner: impl HostFeed + 'static, office: Arc<Office>) -> Self {
+        Self { inner: Box::new(inner), office }
     }
 }
 
@@ -22,8 +22,8 @@ impl Events {
 impl Events {
     /// An event that is there already, as JSON.
     #[napi(catch_unwind)]
-    pub fn take(&self) -> Result<Option<String>> {
-        self.inner.take().map(|e| convert::json(&e)).transpose().or_raise()
+    pub fn take(&self) -> Option<String> {
+        self.inner.take_json().map(|e| e.to_string())
     }
     /// Whether none is left and none will come.
     #[napi(catch_unwind)]

@@ -37,6 +37,10 @@ export declare class Bus {
   get warnings(): Array<string>
   /** What happens to the connection from now on. */
   events(): Events
+  /** What operators should read in the logs. */
+  notices(): Events
+  /** Takes failed consumers out of the problems of `health`; how many. */
+  dismiss(topic?: string | undefined | null, group?: string | undefined | null): number
   /** Drops the connection and makes a new one. */
   forceReconnect(): Promise<void>
   /** How the bus is, as JSON. */
@@ -120,7 +124,7 @@ export declare class DeadLetters {
   discard(): Promise<number>
 }
 
-/** The events of one listener. */
+/** What one listener is told: events, or notices. */
 export declare class Events {
   /** An event that is there already, as JSON. */
   take(): string | null

@@ -86,6 +86,15 @@ impl Bus {
     fn events(&self, py: Python<'_>) -> PyResult<Events> {
         Ok(Events::new(self.inner.get().or_raise(py)?.events(), self.bridges.clone()))
     }
+    /// What operators should read in the logs.
+    fn notices(&self, py: Python<'_>) -> PyResult<Events> {
+        Ok(Events::new(self.inner.get().or_raise(py)?.notices(), self.bridges.clone()))
+    }
+    /// Takes failed consumers out of the problems of `health`; how many.
+    #[pyo3(signature = (topic=None, group=None))]
+    fn dismiss(&self, py: Python<'_>, topic: Option<&str>, group: Option<&str>) -> PyResult<usize> {
+        Ok(self.inner.get().or_raise(py)?.dismiss(topic, group))
+    }
     fn force_reconnect<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let bus = self.inner.get().or_raise(py)?.clone();
         self.bridges.current(py)?.call(py, async move { bus.force_reconnect().await }, |py, ()| Ok(py.None()))

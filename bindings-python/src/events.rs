@@ -7,21 +7,22 @@ use crate::{
     errors::{OrRaise, raise},
     ready,
 };
-use nats_eventbus::{Credentials, Error, ErrorKind, runtime::Own};
+use nats_eventbus::{Credentials, Error, ErrorKind, HostFeed, runtime::Own};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use std::sync::Arc;
 
-/// The events of one listener.
+/// What one listener is told: events, or notices.
 #[pyclass(frozen, module = "nats_eventbus._native")]
 pub(crate) struct Events {
-    inner: Own<Arc<nats_eventbus::Events>>,
+    inner: Own<Arc<dyn HostFeed>>,
     bridges: Arc<Bridges>,
 }
 
 impl Events {
-    pub(crate) fn new(inner: nats_eventbus::Events, bridges: Arc<Bridges>) -> Self {
-        Self { inner: Own::new(Arc::new(inner)), bridges }
+    pub(crate) fn new(inner: impl HostFeed + 'static, bridges: Arc<Bridges>) -> Self {
+        let inner: Arc<dyn HostFeed> = Arc::new(inner);
+        Self { inner: Own::new(inner), bridges }
     }
 }
 
@@ -29,7 +30,7 @@ impl Events {
 impl Events {
     /// An event that is there already, as a dict.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.inner.get().or_raise(py)?.take().map(|e| dict(py, &e)).transpose()
+        self.inner.get().or_raise(py)?.take_json().map(|e| dict(py, &e)).transpose()
     }
     /// Whether none is left and none will come.
     fn is_over(&self, py: Python<'_>) -> PyResult<bool> {

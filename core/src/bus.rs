@@ -13,6 +13,7 @@ use crate::{
     mailbox::{Body, Completion, Post},
     message::{Delivery, SendOptions},
     metrics::{Metrics, MetricsSnapshot},
+    observe::{Notice, NoticeKind},
     pipeline::Pipeline,
     producer::Producer,
     stream::{Stream, StreamInfo},
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) metrics: Arc<Metrics>,
     consumers: Mutex<Vec<Weak<crate::consumer::Inner>>>,
+    /// Those that could not go on, until another one of their topic and group is open, or they are dismissed.
+    pub(crate) failed_consumers: Mutex<Vec<crate::health::ConsumerHealth>>,
     /// What is allowed and still unwise, each once.
     warnings: Mutex<Vec<String>>,
     /// The connection on which the right to ask for the account was denied: not asked for again on it.
@@ -190,6 +193,7 @@ impl Bus {
                     pipeline,
                     metrics,
                     consumers: Mutex::default(),
+                    failed_consumers: Mutex::default(),
                     warnings: Mutex::new(c.warnings),
                     unasked: AtomicU64::new(0),
                     left: AtomicBool::new(false),
@@ -316,6 +320,15 @@ impl Bus {
         DeadLetters::open(&self.shared, topic, group, stream)
     }
 
+    /// Takes the failed consumers out of the problems of [`health`](Self::health), all or those of a topic and a group; how
+    /// many.
+    pub fn dismiss(&self, topic: Option<&str>, group: Option<&str>) -> usize {
+        let mut failed = self.shared.failed_consumers.lock();
+        let before = failed.len();
+        failed.retain(|c| topic.is_some_and(|t| t != c.topic) || group.is_some_and(|g| g != c.group));
+        before - failed.len()
+    }
+
     /// Asks and waits for a reply.
     ///
     /// # Errors
@@ -393,6 +406,11 @@ impl Bus {
             if let Err(e) = s.round_trip(left.max(Duration::from_millis(1))).await {
                 tracing::warn!(error = %e, "the last messages may not have reached the server");
             }
+        }
+        let unseen = s.pipeline.state().failures_unseen();
+        if let Some(e) = unseen {
+            let text = format!("failures of sends were never asked for (flush, on_error): {e}");
+            s.link.notice(&Notice::warning(NoticeKind::FailuresUnseen, text));
         }
         s.left.store(true, Ordering::Release);
         s.link.close();

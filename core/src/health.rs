@@ -65,8 +65,8 @@ pub struct Health {
     pub reconnects: u64,
     /// Sends that have no outcome yet.
     pub pending_sends: u64,
-    /// Consumers and responders, but for those that were closed. One that has failed stays until it is closed, or
-    /// another one of its topic and group goes on.
+    /// Consumers and responders, but for those that were closed. One that has failed stays, closed or not, until another
+    /// one of its topic and group is opened, or it is dismissed ([`Bus::dismiss`]).
     pub consumers: Vec<ConsumerHealth>,
     /// What is wrong, each with what to do; empty when it is ok.
     pub problems: Vec<String>,
@@ -153,6 +153,16 @@ pub(crate) fn without_replaced(mut all: Vec<ConsumerHealth>) -> Vec<ConsumerHeal
 }
 
 impl Shared {
+    fn health_of_consumers(&self) -> Vec<ConsumerHealth> {
+        let mut all: Vec<_> = self.all_consumers().iter().filter_map(|c| c.health()).collect();
+        for failed in self.failed_consumers.lock().iter() {
+            if !all.contains(failed) {
+                all.push(failed.clone());
+            }
+        }
+        without_replaced(all)
+    }
+
     async fn jetstream_health(&self, timeout: Duration) -> (JetStreamHealth, Option<Error>) {
         match tokio::time::timeout(timeout, self.account()).await {
             Ok(Ok(Some(_))) => (JetStreamHealth::Ok, None),
@@ -200,7 +210,7 @@ impl Bus {
             jetstream,
             reconnects: s.metrics.reconnects.get(),
             pending_sends: s.pipeline.state().unsettled(),
-            consumers: without_replaced(s.all_consumers().iter().filter_map(|c| c.health()).collect()),
+            consumers: s.health_of_consumers(),
         };
         facts.judged()
     }

@@ -210,6 +210,10 @@ impl Delivery {
     pub fn id(&self) -> Option<&str> {
         self.header(ID_HEADER)
     }
+    /// Its sequence in the stream; 0 in core mode.
+    pub fn sequence(&self) -> u64 {
+        self.meta.as_ref().map_or(0, |m| m.sequence)
+    }
     /// The server's delivery count, from 1; 1 in core mode.
     pub fn attempt(&self) -> u64 {
         self.meta.as_ref().map_or(1, |m| m.attempt)

@@ -109,6 +109,14 @@ class Bus(Closing):
         """
         return Health._of(await self._native.health(timeout))
 
+    def dismiss(self, topic: str | None = None, *, group: str | None = None) -> int:
+        """Takes failed consumers out of the problems of :meth:`health`, all or those of a topic and a group.
+
+        Returns:
+            How many there were.
+        """
+        return self._native.dismiss(topic, group)
+
     def metrics(self) -> dict[str, int]:
         """What was counted since the bus was opened."""
         return self._native.metrics()

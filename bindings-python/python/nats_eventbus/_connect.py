@@ -17,6 +17,7 @@ from . import _native
 from ._bus import Bus
 from ._json import Encoder, using
 from ._loops import running
+from ._notices import log_notices
 from ._opening import Opening
 from ._settings import Backoff, EventBusWarning, Tls
 from .errors import ConfigError
@@ -147,6 +148,10 @@ def connect(
         encoder: makes bytes or a string of each body that is neither bytes-like nor a string, of messages, requests and
             replies; called where it is sent. Default: JSON.
 
+    What an operator should read is logged on ``nats_eventbus`` until the bus is closed: a lost connection with its cause, a
+    consumer that failed, a dead letter, failures of sends that were never asked for, as warnings and errors; reconnects,
+    declared streams, retries and give-backs as infos. Each record has the fields of the notice in ``record.nats_eventbus``.
+
     Warns:
         EventBusWarning: a file of secrets is open to others, or credentials may go unencrypted to another machine.
 
@@ -193,6 +198,7 @@ def connect(
             # Made an error by the application's filters.
             await native.close()
             raise
+        log_notices(native)
         return Bus(native, encode)
 
     return Opening(open_, "Connecting")

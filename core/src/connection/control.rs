@@ -4,6 +4,7 @@ use super::{Event, Events, State};
 use crate::{
     Bus,
     error::{Error, ErrorKind, Result},
+    observe::{Feed, Notice},
 };
 use std::sync::Arc;
 
@@ -16,6 +17,10 @@ impl Bus {
     /// What happens to the connection from now on; a listener that is slow harms nothing.
     pub fn events(&self) -> Events {
         self.shared.link.events()
+    }
+    /// What operators should read in the logs, from now on; the last is [`NoticeKind::Closed`](crate::NoticeKind::Closed).
+    pub fn notices(&self) -> Feed<Notice> {
+        self.shared.link.notices()
     }
     /// Calls `f` with every event, on a thread of its own, so that it may block; what it panics with is logged. The
     /// function returned ends that.

@@ -1,21 +1,11 @@
-//! What happens to a connection, told to whoever listens.
-//!
-//! Owns the listeners' queues: bounded, the oldest dropped and counted. Telling never waits, so a slow listener harms
-//! nobody, not even another one.
+//! What happens to a connection.
 
-use crate::mailbox::{Body, Completion, Post};
-use parking_lot::Mutex;
+use crate::observe::{Feed, Item};
 use serde::{Serialize, Serializer};
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Weak},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Events kept for a listener that is busy.
-const KEPT: usize = 256;
-/// What happens again within this time is not told again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// The events of a connection from now on, for one listener; the last is [`EventKind::Closed`].
+pub type Events = Feed<Event>;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -97,150 +87,22 @@ impl Event {
     }
 }
 
-/// All listeners of a connection.
-#[derive(Debug, Default)]
-pub(super) struct Hub(Mutex<HubState>);
-
-#[derive(Debug, Default)]
-struct HubState {
-    queues: Vec<Weak<Queue>>,
-    /// What was told last of what comes in floods.
-    recent: VecDeque<(EventKind, Option<String>, Instant)>,
-    closed: bool,
-}
-
-impl Hub {
-    pub(super) fn tell(&self, event: &Event) {
-        let mut post = Post::default();
-        let mut hub = self.0.lock();
-        if hub.closed {
-            return;
-        }
-        hub.closed = event.kind == EventKind::Closed;
-        hub.queues.retain(|q| q.strong_count() > 0);
-        for queue in hub.queues.iter().filter_map(Weak::upgrade) {
-            queue.push(event.clone(), &mut post);
-        }
+impl Item for Event {
+    fn is_last(&self) -> bool {
+        self.kind == EventKind::Closed
     }
-
-    /// Tells what may come in floods: of each kind and topic one a second.
-    pub(super) fn tell_now_and_then(&self, event: &Event) {
-        let now = Instant::now();
-        let mut hub = self.0.lock();
-        while hub.recent.len() >= KEPT || hub.recent.front().is_some_and(|(.., at)| now - *at >= AGAIN) {
-            hub.recent.pop_front();
-        }
-        if hub.recent.iter().any(|(kind, topic, _)| *kind == event.kind && *topic == event.topic) {
-            return;
-        }
-        hub.recent.push_back((event.kind, event.topic.clone(), now));
-        drop(hub);
-        self.tell(event);
+    fn repeats(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.topic == other.topic
     }
-
-    pub(super) fn listen(&self) -> Events {
-        let mut hub = self.0.lock();
-        let queue = Arc::new(Queue(Mutex::new(QueueState { ended: hub.closed, ..QueueState::default() })));
-        hub.queues.push(Arc::downgrade(&queue));
-        Events { queue }
-    }
-}
-
-#[derive(Debug)]
-struct Queue(Mutex<QueueState>);
-
-#[derive(Debug, Default)]
-struct QueueState {
-    events: VecDeque<Event>,
-    missed: u64,
-    ended: bool,
-    waiter: Option<Completion>,
-}
-
-impl Queue {
-    fn push(&self, event: Event, post: &mut Post) {
-        let mut q = self.0.lock();
-        if q.ended {
-            return;
-        }
-        q.ended = event.kind == EventKind::Closed;
-        if q.events.len() >= KEPT {
-            q.events.pop_front();
-            q.missed += 1;
-        }
-        q.events.push_back(event);
-        if let Some(waiter) = q.waiter.take() {
-            post.add(waiter, Body::Ready);
-        }
-    }
-}
-
-/// The events of a connection from now on, for one listener; the last is [`EventKind::Closed`].
-#[derive(Debug)]
-pub struct Events {
-    queue: Arc<Queue>,
-}
-
-impl Events {
-    /// Waits for the next event; none after the last. Dropping the future loses no event.
-    pub async fn next(&self) -> Option<Event> {
-        loop {
-            if let Some(event) = self.take() {
-                return Some(event);
-            }
-            if self.is_over() {
-                return None;
-            }
-            let (done, rx) = Completion::task();
-            if self.arm(done) {
-                let _ = rx.await;
-            }
-        }
-    }
-
-    /// Takes an event that is there already.
-    pub fn take(&self) -> Option<Event> {
-        let mut q = self.queue.0.lock();
-        let mut event = q.events.pop_front()?;
-        event.missed = std::mem::take(&mut q.missed);
-        Some(event)
-    }
-
-    /// Whether no event is left and none will come.
-    pub fn is_over(&self) -> bool {
-        let q = self.queue.0.lock();
-        q.ended && q.events.is_empty()
-    }
-
-    /// Hosts: asks to be told when there is something to take, or the end; false when there is already.
-    pub fn arm(&self, waiter: Completion) -> bool {
-        let mut post = Post::default();
-        let mut q = self.queue.0.lock();
-        if q.ended || !q.events.is_empty() {
-            return false;
-        }
-        // One waits at a time; another that waited looks again.
-        if let Some(earlier) = q.waiter.replace(waiter) {
-            post.add(earlier, Body::Ready);
-        }
-        true
-    }
-
-    /// Ends the listening: nothing more comes.
-    pub fn close(&self) {
-        let mut post = Post::default();
-        let mut q = self.queue.0.lock();
-        q.ended = true;
-        q.events.clear();
-        if let Some(waiter) = q.waiter.take() {
-            post.add(waiter, Body::Ready);
-        }
+    fn set_missed(&mut self, missed: u64) {
+        self.missed = missed;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::{Hub, KEPT};
 
     #[test]
     fn a_slow_listener_misses_the_oldest_and_harms_no_other() {

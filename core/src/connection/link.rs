@@ -5,11 +5,12 @@
 
 use super::{
     denied::{Denied, is_auth},
-    events::{Event, EventKind, Events, Hub},
+    events::{Event, EventKind, Events},
 };
 use crate::{
     error::{Error, ErrorKind},
     metrics::Metrics,
+    observe::{Feed, Hub, Level, Notice, NoticeKind},
 };
 use async_nats::{Event as ClientEvent, ServerError};
 use parking_lot::Mutex;
@@ -60,7 +61,8 @@ pub(crate) struct Link {
     state: Mutex<State>,
     epoch: watch::Sender<u64>,
     metrics: Arc<Metrics>,
-    hub: Hub,
+    hub: Hub<Event>,
+    notices: Hub<Notice>,
     parts: Mutex<Vec<Weak<dyn Hear>>>,
     /// The server that the connection is, or will be, with.
     peer: Mutex<Option<String>>,
@@ -90,6 +92,7 @@ impl Link {
             epoch: watch::Sender::new(0),
             metrics,
             hub: Hub::default(),
+            notices: Hub::default(),
             parts: Mutex::default(),
             peer: Mutex::default(),
             last_words: Mutex::default(),
@@ -124,6 +127,32 @@ impl Link {
     pub(crate) fn events(&self) -> Events {
         self.hub.listen()
     }
+    /// What operators should read, from now on.
+    pub(crate) fn notices(&self) -> Feed<Notice> {
+        self.notices.listen()
+    }
+    /// Tells what operators should read: of what says the same one a second.
+    pub(crate) fn notice(&self, notice: &Notice) {
+        let (kind, topic, group, text) = (notice.kind, &notice.topic, &notice.group, &notice.text);
+        match notice.level {
+            Level::Info => tracing::info!(?kind, topic, group, "{text}"),
+            Level::Warning => tracing::warn!(?kind, topic, group, "{text}"),
+            Level::Error => tracing::error!(?kind, topic, group, "{text}"),
+        }
+        self.notices.tell_now_and_then(notice);
+    }
+    fn tell(&self, event: &Event) {
+        self.hub.tell(event);
+        if let Some(notice) = Notice::of_event(event) {
+            self.notices.tell(&notice);
+        }
+    }
+    fn tell_now_and_then(&self, event: &Event) {
+        self.hub.tell_now_and_then(event);
+        if let Some(notice) = Notice::of_event(event) {
+            self.notices.tell_now_and_then(&notice);
+        }
+    }
     /// From now on this part is told what concerns it.
     pub(crate) fn hear(&self, part: Weak<dyn Hear>) {
         self.parts.lock().push(part);
@@ -146,7 +175,7 @@ impl Link {
         if self.set(State::Closed) {
             *self.trouble.lock() = None;
             self.hurry.notify_one();
-            self.hub.tell(&Event::new(EventKind::Closed).cause("closed by its owner"));
+            self.tell(&Event::new(EventKind::Closed).cause("closed by its owner"));
         }
     }
     /// Ends the trying: whoever waits is told.
@@ -156,10 +185,10 @@ impl Link {
         if !self.set(State::Closed) {
             return;
         }
-        tracing::error!(why, "reconnecting was given up");
+        self.notice(&Notice::of_error(Level::Error, NoticeKind::Connection, &e));
         self.parts().iter().for_each(|part| part.gave_up(&e));
         self.epoch.send_modify(|_| {});
-        self.hub.tell(&Event::new(EventKind::Closed).cause(e.message()));
+        self.tell(&Event::new(EventKind::Closed).cause(e.message()));
     }
 
     /// Waits before an attempt, unless there is a reason to go on at once.
@@ -188,13 +217,13 @@ impl Link {
         if self.state() != State::Closed {
             *self.trouble.lock() = Some(format!("{server}: {cause}"));
         }
-        self.hub.tell_now_and_then(&Event::new(kind).server(Some(server.to_owned())).cause(cause));
+        self.tell_now_and_then(&Event::new(kind).server(Some(server.to_owned())).cause(cause));
     }
     /// Messages of a topic were dropped because they were not taken fast enough.
     pub(crate) fn slow_consumer(&self, topic: &str) {
         let text = "messages were dropped: they come faster than they are taken";
         let e = Event::new(EventKind::SlowConsumer).cause(text).server(self.peer());
-        self.hub.tell_now_and_then(&if topic.is_empty() { e } else { e.topic(topic) });
+        self.tell_now_and_then(&if topic.is_empty() { e } else { e.topic(topic) });
     }
     pub(crate) fn peer(&self) -> Option<String> {
         self.peer.lock().clone()
@@ -215,7 +244,7 @@ impl Link {
                 if open {
                     tracing::warn!(cause, "disconnected; reconnecting");
                     *self.trouble.lock() = Some(cause.clone());
-                    self.hub.tell(&Event::new(EventKind::Disconnected).server(self.peer()).cause(cause));
+                    self.tell(&Event::new(EventKind::Disconnected).server(self.peer()).cause(cause));
                 }
             }
             ClientEvent::SlowConsumer(_) => {
@@ -227,7 +256,7 @@ impl Link {
             ClientEvent::LameDuckMode => {
                 tracing::info!("the server is about to shut down");
                 self.because("the server shut down");
-                self.hub.tell(&Event::new(EventKind::LameDuck).server(self.peer()));
+                self.tell(&Event::new(EventKind::LameDuck).server(self.peer()));
             }
             ClientEvent::Draining | ClientEvent::Closed => {}
         }
@@ -250,7 +279,7 @@ impl Link {
         tracing::info!(epoch = self.epoch(), "connected");
         if open {
             let kind = if again { EventKind::Reconnected } else { EventKind::Connected };
-            self.hub.tell(&Event::new(kind).server(self.peer()));
+            self.tell(&Event::new(kind).server(self.peer()));
         }
     }
 
@@ -268,12 +297,12 @@ impl Link {
             }
             tracing::debug!(error = %e, "the server denies a topic");
             let event = Event::new(EventKind::PermissionDenied).topic(&denied.topic).cause(text);
-            return self.hub.tell_now_and_then(&event.server(self.peer()));
+            return self.tell_now_and_then(&event.server(self.peer()));
         }
         tracing::warn!(error = %e, "the server reports an error");
         if is_auth(&text) {
             let event = Event::new(EventKind::AuthFailed).cause(text.as_str()).server(self.peer());
-            self.hub.tell_now_and_then(&event);
+            self.tell_now_and_then(&event);
         }
         self.because(&text);
     }

@@ -1,7 +1,14 @@
 //! What keeps a consumer from going on although nobody closed it: rights denied, reconnecting given up.
 
 use super::{Inner, buffer::Ended};
-use crate::{connection::Denied, error::Error, health::ConsumerHealth, jetstream::api};
+use crate::{
+    bus::Shared,
+    connection::Denied,
+    error::Error,
+    health::ConsumerHealth,
+    jetstream::api,
+    observe::{Level, NoticeKind},
+};
 use std::sync::atomic::Ordering;
 
 impl Inner {
@@ -35,6 +42,21 @@ impl Inner {
         let e = if let Some(stream) = &self.stream { e.stream(&**stream) } else { e };
         self.failure.lock().get_or_insert(e);
         self.stop.send_replace(true);
+    }
+
+    /// Keeps it among the problems of the bus, whatever becomes of it, and tells operators.
+    pub(super) fn remember_failure(&self) {
+        if let Some(health) = self.health()
+            && let Some(e) = health.error.clone()
+        {
+            self.shared.failed_consumers.lock().push(health);
+            self.notice(Level::Error, NoticeKind::ConsumerFailed, e);
+        }
+    }
+
+    /// Another one of its topic and group is open, or its owner knows: it is no problem any longer.
+    pub(super) fn forget_failures(shared: &Shared, topic: &str, group: &str) {
+        shared.failed_consumers.lock().retain(|c| c.topic != topic || c.group != group);
     }
 
     /// How it is; none once its owner has closed it.

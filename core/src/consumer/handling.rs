@@ -3,10 +3,11 @@
 //! The decision ([`verdict`]) is pure. A dead letter is stored and confirmed first; only then is the original
 //! terminated, so a crash in between stores it once and loses nothing.
 
-use super::{Consumer, Inner, Settle, buffer::Settled, history::Record, inner::Busy};
+use super::{Consumer, Inner, Settle, buffer::Settled, history::Record, inner::Busy, unsettled::Known};
 use crate::{
     config::ConsumerConfig,
     message::Delivery,
+    observe::{Level, NoticeKind},
     planted::{Bug, planted},
 };
 use std::{
@@ -96,9 +97,15 @@ impl Consumer {
         let (this, token, begun, busy) = (self.clone(), d.token, Instant::now(), Busy::of(&self.inner));
         this.inner.buffer.lock().remember(known, record.clone());
         this.inner.shared.metrics.retries.add(1);
+        this.inner.notice(
+            Level::Info,
+            NoticeKind::Retry,
+            format!("a handler failed, for the {}. time: {reason}", record.failures),
+        );
         self.inner.shared.spawn(async move {
             if let Err(e) = busy.0.write_record(known, &record).await {
-                tracing::warn!(error = %e, topic = %busy.0.topic, "a failure is not recorded: it counts in this process alone");
+                let text = format!("a failure is not recorded, and counts in this process alone: {e}");
+                busy.0.notice(Level::Warning, NoticeKind::Retry, text);
             }
             this.settle_now(token, &Settle::Nak(Some(delay.saturating_sub(begun.elapsed()))));
         });
@@ -107,11 +114,21 @@ impl Consumer {
     fn end_failed(&self, d: &Delivery, before: &Record, reason: &str) {
         let mut d = d.clone();
         d.failures = before.failures + 1;
-        self.end(&d, reason);
+        // Should this process die before the original is terminated, the next one knows that its attempts are over.
+        let record = d.meta.as_ref().map(|m| {
+            let record = Record::failed(before, before.attempt, reason);
+            let failures = record.failures.max(self.inner.config.attempts());
+            ((m.sequence, m.replay), Record { failures, ..record })
+        });
+        self.end_with(&d, reason, record);
     }
 
     /// Makes a dead letter of it.
     pub(super) fn end(&self, d: &Delivery, reason: &str) {
+        self.end_with(d, reason, None);
+    }
+
+    fn end_with(&self, d: &Delivery, reason: &str, record: Option<(Known, Record)>) {
         let reason = header_text(reason);
         if !self.inner.config.dead_letter {
             self.settle(d.token, &Settle::Term(Some(reason)));
@@ -122,16 +139,23 @@ impl Consumer {
             self.settle(d.token, &Settle::Term(None));
         }
         self.inner.shared.spawn(async move {
+            if let Some((known, record)) = record
+                && let Err(e) = busy.0.write_record(known, &record).await
+            {
+                tracing::debug!(error = %e, topic = %d.topic, "the last failure is not recorded");
+            }
             match busy.0.store_dead_letter(&d, &reason).await {
                 Ok(()) => {
-                    tracing::warn!(topic = %d.topic, group = this.group(), reason, failures = d.failures, "dead letter");
+                    let text = format!("sequence {} became a dead letter: {reason}", d.sequence());
+                    busy.0.notice(Level::Warning, NoticeKind::DeadLetter, text);
                     this.settle(d.token, &Settle::Term(Some(reason)));
                     // Once all of it is under way: whoever waits for the count finds the end there.
                     busy.0.shared.metrics.dead_letters.add(1);
                 }
                 Err(e) => {
                     // Not stored for certain: the message stays, and its next delivery tries again.
-                    tracing::warn!(error = %e, topic = %d.topic, "a dead letter could not be stored");
+                    let text = format!("a dead letter could not be stored, its message comes again: {e}");
+                    busy.0.notice(Level::Error, NoticeKind::DeadLetter, text);
                     this.settle(d.token, &Settle::Nak(Some(busy.0.config.backoff.max)));
                 }
             }

@@ -7,7 +7,13 @@ use super::{
     unsettled::Known,
 };
 use crate::{
-    bus::Shared, config::ConsumerConfig, error::Error, mailbox::Post, message::Delivery, pipeline::Wire,
+    bus::Shared,
+    config::ConsumerConfig,
+    error::Error,
+    mailbox::Post,
+    message::Delivery,
+    observe::{Level, Notice, NoticeKind},
+    pipeline::Wire,
 };
 use async_nats::Subject;
 use bytes::Bytes;
@@ -47,6 +53,8 @@ pub(crate) struct Inner {
     /// Whether a task looks at what came again.
     pub(super) examining: AtomicBool,
     pub(super) records: Records,
+    /// Whether the stream deletes what is settled.
+    pub(super) deletes_settled: AtomicBool,
     /// How the durable's own redelivery waits, by attempt; none where it does not.
     pub(super) backoff: OnceLock<Vec<Duration>>,
     /// Deliveries after which the server delivers no more.
@@ -105,6 +113,7 @@ impl Inner {
             handling: AtomicUsize::new(0),
             examining: AtomicBool::new(false),
             records: Records::default(),
+            deletes_settled: AtomicBool::new(false),
             backoff: OnceLock::new(),
             last_delivery: OnceLock::new(),
             dead_letters: OnceCell::new(),
@@ -170,8 +179,12 @@ impl Inner {
         let mut b = self.buffer.lock();
         // Nobody else can have core messages: they are handed out to the last.
         let returned = if self.stream.is_some() { b.give_up() } else { Vec::new() };
+        let failed = matches!(how, Ended::Failed(_));
         b.end(how, &mut post);
         drop(b);
+        if failed && !self.left.load(Ordering::Acquire) {
+            self.remember_failure();
+        }
         let unbegun = self.give_back(returned);
         self.stopped.store(true, Ordering::Release);
         self.stop.send_replace(true);
@@ -205,9 +218,19 @@ impl Inner {
     pub(super) fn give_back(&self, returned: Vec<Returned>) -> Vec<Known> {
         self.shared.metrics.settled.add(returned.len() as u64);
         self.shared.metrics.given_back.add(returned.len() as u64);
+        if !returned.is_empty() {
+            let text = format!("{} messages that no handler began were given back", returned.len());
+            self.notice(Level::Info, NoticeKind::GivenBack, text);
+        }
         let unbegun = returned.iter().filter(|r| r.attempt > 1).map(|r| r.known).collect();
         self.shared.pipeline.plain_many(returned.into_iter().map(|r| (r.ack, Settle::Nak(None).body())));
         unbegun
+    }
+
+    /// Tells operators something of this consumer.
+    pub(super) fn notice(&self, level: Level, kind: NoticeKind, text: String) {
+        let notice = Notice::new(level, kind, text).topic(&self.topic).group(&self.config.group);
+        self.shared.link.notice(&notice.stream(self.stream.as_deref()));
     }
 
     /// Records give-backs without waiting for it.

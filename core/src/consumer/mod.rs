@@ -18,6 +18,7 @@ mod pull;
 mod records;
 mod replays;
 mod runner;
+mod servers_own;
 mod status;
 mod unsettled;
 
@@ -101,6 +102,7 @@ impl Consumer {
         let failures = durable.max_deliver.map_or(config.attempts(), |n| n.min(config.attempts()));
         let config = ConsumerConfig { max_deliver: Some(failures), ..config };
         let this = Self::new(shared, topic, config, Some(stream.name.as_str().into()), allowed);
+        this.inner.deletes_settled.store(stream.details.deletes_settled, Ordering::Relaxed);
         let _ = this.inner.backoff.set(durable.backoff.clone());
         if let Some(n) = durable.max_deliver {
             let _ = this.inner.last_delivery.set(n);
@@ -109,6 +111,7 @@ impl Consumer {
         if this.inner.config.dead_letter {
             shared.spawn(replays::follow(Arc::downgrade(&this.inner), stream.name, durable));
         }
+        Inner::forget_failures(shared, topic, &this.inner.config.group);
         Ok(this)
     }
 
@@ -138,6 +141,7 @@ impl Consumer {
         config.check()?;
         let this = Self::new(shared, topic, config, None, usize::MAX);
         core_mode::start(&this.inner).await?;
+        Inner::forget_failures(shared, topic, &this.inner.config.group);
         Ok(this)
     }
 

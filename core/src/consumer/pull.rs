@@ -7,6 +7,7 @@ use super::{
     Inner, Settle,
     buffer::{Ask, Ended},
     keeping::{HEARTBEAT, period, quiet},
+    servers_own,
     status::{Action, action},
 };
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
 use async_nats::{Message, Subject, Subscriber};
 use futures_util::{FutureExt, StreamExt};
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
@@ -276,6 +277,14 @@ impl Loop {
         };
         if meta.attempt > 1 {
             self.inner.shared.metrics.redelivered.add(1);
+        }
+        if m.headers.is_some()
+            && let Some(how) = servers_own::end(&m, self.inner.deletes_settled.load(Ordering::Relaxed))
+        {
+            if let Some(ack) = m.reply {
+                self.inner.shared.pipeline.plain(ack, None, None, how.body());
+            }
+            return;
         }
         let mut d = Delivery::new(m);
         d.meta = Some(meta);

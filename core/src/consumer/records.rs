@@ -8,6 +8,7 @@ use super::{Inner, history::Record, unsettled::Known};
 use crate::{
     error::{Error, ErrorKind, Result},
     jetstream::names::{attempts_stream, attempts_subject, attempts_topic, returned_topic},
+    observe::{Level, NoticeKind},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use parking_lot::Mutex;
@@ -67,28 +68,28 @@ impl Inner {
     /// The record of a message; the default where there is none.
     pub(super) async fn read_record(&self, known: Known) -> Result<Record> {
         let Some(stream) = self.recorded() else { return Ok(Record::default()) };
-        let query = json!({"last_by_subj": attempts_topic(stream, &self.config.group, known)});
+        let query = json!({"last_by_subj": attempts_topic(stream, self.config.durable_name(), known)});
         Ok(self.stored(stream, &query).await?.and_then(|m| m.read()).unwrap_or_default())
     }
 
     /// Ends when the record is stored.
     pub(super) async fn write_record(&self, known: Known, record: &Record) -> Result<()> {
         let Some(stream) = self.recorded() else { return Ok(()) };
-        let topic = attempts_topic(stream, &self.config.group, known);
+        let topic = attempts_topic(stream, self.config.durable_name(), known);
         self.put_record(stream, topic, record).await
     }
 
     /// Ends when it is stored that these deliveries were given back.
     pub(super) async fn write_returned(&self, returned: Vec<Known>) -> Result<()> {
         let Some(stream) = self.recorded() else { return Ok(()) };
-        let topic = returned_topic(stream, &self.config.group, Some(&nuid::next()));
+        let topic = returned_topic(stream, self.config.durable_name(), Some(&nuid::next()));
         self.put_record(stream, topic, &GivenBack { returned }).await
     }
 
     /// How many deliveries of a message were given back unbegun.
     pub(super) async fn read_returned(&self, known: Known) -> Result<u64> {
         let Some(stream) = self.recorded() else { return Ok(0) };
-        let topic = returned_topic(stream, &self.config.group, None);
+        let topic = returned_topic(stream, self.config.durable_name(), None);
         loop {
             let after = self.records.returned.lock().read_to;
             let query = json!({"seq": after + 1, "next_by_subj": topic});
@@ -137,10 +138,10 @@ impl Inner {
             return Err(e);
         }
         if !self.records.denied.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                error = %e, topic = %self.topic, group = self.config.group,
-                "failures of handlers cannot be recorded: each process counts those of its own, and a message that kills its process is not found out"
+            let text = format!(
+                "failures of handlers cannot be recorded: each process counts its own, and a message that kills its process is not found out; grant the right named: {e}"
             );
+            self.notice(Level::Warning, NoticeKind::Retry, text);
         }
         Ok(())
     }

@@ -195,6 +195,13 @@ impl State {
         }
     }
 
+    /// The failures that no flush has reported yet, as one.
+    pub(crate) fn failures_unseen(&self) -> Option<Error> {
+        let total = self.producers.values().map(|p| p.failed).sum();
+        let all = self.producers.values().flat_map(|p| p.failures.iter().cloned()).take(FAILURES_KEPT);
+        Error::many(all.collect(), total)
+    }
+
     /// From now on failures that nobody waits for are told to it, not to the next flush.
     pub(crate) fn listen(&mut self, producer: ProducerId, listener: Listener) {
         if let Some(p) = self.producers.get_mut(producer) {

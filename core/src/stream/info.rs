@@ -31,9 +31,12 @@ pub struct StreamInfo {
 
 /// What hosts do not see of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // what the server says, flag by flag
 pub(crate) struct Details {
     /// Whether it never acks.
     pub(crate) no_ack: bool,
+    /// Whether it deletes what its consumers have settled.
+    pub(crate) deletes_settled: bool,
     /// Whether messages may have a time to live; servers before 2.11 never say so.
     pub(crate) ttl: bool,
     /// The least time to live it keeps: that of its delete markers, if it keeps several messages of a subject.
@@ -62,6 +65,8 @@ struct WireConfig {
     num_replicas: u64,
     #[serde(default)]
     no_ack: bool,
+    #[serde(default)]
+    retention: String,
     #[serde(default)]
     allow_msg_ttl: bool,
     #[serde(default)]
@@ -135,6 +140,7 @@ impl From<Wire> for StreamInfo {
         let marker = if c.max_msgs_per_subject == 1 { 0 } else { c.subject_delete_marker_ttl };
         let details = Details {
             no_ack: c.no_ack,
+            deletes_settled: matches!(&*c.retention, "interest" | "workqueue"),
             ttl: c.allow_msg_ttl,
             least_ttl: Duration::from_nanos(marker),
             takes_from_others: c.mirror.is_some() || !c.sources.is_empty() || c.subject_transform.is_some(),

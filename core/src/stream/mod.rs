@@ -12,6 +12,7 @@ use crate::{
     config::ConsumerConfig,
     error::{Error, ErrorKind, Result},
     jetstream::{codes, names},
+    observe::{Level, Notice, NoticeKind},
     topic::{check_name, covers, overlap},
 };
 use serde::Deserialize;
@@ -94,7 +95,12 @@ impl Shared {
             .stream(name));
         }
         match self.api::<info::Wire>(&format!("STREAM.CREATE.{name}"), config).await {
-            Ok(made) => Ok(made.into()),
+            Ok(made) => {
+                let text = format!("declared over {}", subjects.join(", "));
+                let notice = Notice::new(Level::Info, NoticeKind::StreamDeclared, text);
+                self.link.notice(&notice.stream(Some(name)));
+                Ok(made.into())
+            }
             // Another service declared it in the same moment.
             Err(e) if e.kind() == ErrorKind::Conflict => match self.existing(name).await? {
                 Some(found) if stores(&found) => Ok(found),

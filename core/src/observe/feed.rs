@@ -1,0 +1,204 @@
+//! What happens, told to those who listen.
+//!
+//! Owns the listeners' queues: bounded, the oldest dropped and counted. Telling never waits, so a slow listener harms
+//! nothing, not even another listener.
+
+use crate::mailbox::{Body, Completion, Post};
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+/// Kept for a listener that is busy.
+pub(crate) const KEPT: usize = 256;
+/// What happens again within this time is not told again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Something that listeners are told.
+pub(crate) trait Item: Clone {
+    /// Whether nothing follows it.
+    fn is_last(&self) -> bool;
+    /// Whether it says the same of the same thing as another one.
+    fn repeats(&self, other: &Self) -> bool;
+    /// How many before it its listener was too slow for.
+    fn set_missed(&mut self, missed: u64);
+}
+
+/// All listeners.
+#[derive(Debug)]
+pub(crate) struct Hub<T>(Mutex<HubState<T>>);
+
+impl<T> Default for Hub<T> {
+    fn default() -> Self {
+        Self(Mutex::new(HubState { queues: Vec::new(), recent: VecDeque::new(), closed: false }))
+    }
+}
+
+#[derive(Debug)]
+struct HubState<T> {
+    queues: Vec<Weak<Queue<T>>>,
+    /// What was last said of what comes in floods.
+    recent: VecDeque<(T, Instant)>,
+    closed: bool,
+}
+
+impl<T: Item> Hub<T> {
+    pub(crate) fn tell(&self, event: &T) {
+        let mut post = Post::default();
+        let mut hub = self.0.lock();
+        if hub.closed {
+            return;
+        }
+        hub.closed = event.is_last();
+        hub.queues.retain(|q| q.strong_count() > 0);
+        for queue in hub.queues.iter().filter_map(Weak::upgrade) {
+            queue.push(event.clone(), &mut post);
+        }
+    }
+
+    /// Tells what may come in floods: of what says the same one a second.
+    pub(crate) fn tell_now_and_then(&self, event: &T) {
+        let now = Instant::now();
+        let mut hub = self.0.lock();
+        while hub.recent.len() >= KEPT || hub.recent.front().is_some_and(|(_, at)| now - *at >= AGAIN) {
+            hub.recent.pop_front();
+        }
+        if hub.recent.iter().any(|(told, _)| told.repeats(event)) {
+            return;
+        }
+        hub.recent.push_back((event.clone(), now));
+        drop(hub);
+        self.tell(event);
+    }
+
+    pub(crate) fn listen(&self) -> Feed<T> {
+        let mut hub = self.0.lock();
+        let state = QueueState { events: VecDeque::new(), missed: 0, ended: hub.closed, waiter: None };
+        let queue = Arc::new(Queue(Mutex::new(state)));
+        hub.queues.push(Arc::downgrade(&queue));
+        Feed { queue }
+    }
+}
+
+#[derive(Debug)]
+struct Queue<T>(Mutex<QueueState<T>>);
+
+#[derive(Debug)]
+struct QueueState<T> {
+    events: VecDeque<T>,
+    missed: u64,
+    ended: bool,
+    waiter: Option<Completion>,
+}
+
+impl<T: Item> Queue<T> {
+    fn push(&self, event: T, post: &mut Post) {
+        let mut q = self.0.lock();
+        if q.ended {
+            return;
+        }
+        q.ended = event.is_last();
+        if q.events.len() >= KEPT {
+            q.events.pop_front();
+            q.missed += 1;
+        }
+        q.events.push_back(event);
+        if let Some(waiter) = q.waiter.take() {
+            post.add(waiter, Body::Ready);
+        }
+    }
+}
+
+/// What one listener is told, from when it began to listen.
+#[derive(Debug)]
+pub struct Feed<T> {
+    queue: Arc<Queue<T>>,
+}
+
+#[allow(private_bounds)] // what can be told is the core's
+impl<T: Item> Feed<T> {
+    /// Waits for the next event; none after the last. Dropping the future loses no event.
+    pub async fn next(&self) -> Option<T> {
+        loop {
+            if let Some(event) = self.take() {
+                return Some(event);
+            }
+            if self.is_over() {
+                return None;
+            }
+            let (done, rx) = Completion::task();
+            if self.arm(done) {
+                let _ = rx.await;
+            }
+        }
+    }
+
+    /// Takes an event that is there already.
+    pub fn take(&self) -> Option<T> {
+        let mut q = self.queue.0.lock();
+        let mut event = q.events.pop_front()?;
+        event.set_missed(std::mem::take(&mut q.missed));
+        Some(event)
+    }
+
+    /// Whether no event is left and none will come.
+    pub fn is_over(&self) -> bool {
+        let q = self.queue.0.lock();
+        q.ended && q.events.is_empty()
+    }
+
+    /// Hosts: asks to be told when there is something to take, or the end; false when there is already.
+    pub fn arm(&self, waiter: Completion) -> bool {
+        let mut post = Post::default();
+        let mut q = self.queue.0.lock();
+        if q.ended || !q.events.is_empty() {
+            return false;
+        }
+        // One waits at a time; another that waited looks again.
+        if let Some(earlier) = q.waiter.replace(waiter) {
+            post.add(earlier, Body::Ready);
+        }
+        true
+    }
+
+    /// Ends the listening: nothing more comes.
+    pub fn close(&self) {
+        let mut post = Post::default();
+        let mut q = self.queue.0.lock();
+        q.ended = true;
+        q.events.clear();
+        if let Some(waiter) = q.waiter.take() {
+            post.add(waiter, Body::Ready);
+        }
+    }
+}
+
+/// A feed as hosts read it.
+pub trait HostFeed: Send + Sync {
+    /// What is there already, as JSON.
+    fn take_json(&self) -> Option<serde_json::Value>;
+    /// See [`Feed::is_over`].
+    fn is_over(&self) -> bool;
+    /// See [`Feed::arm`].
+    fn arm(&self, waiter: Completion) -> bool;
+    /// See [`Feed::close`].
+    fn close(&self);
+}
+
+impl<T: Item + Serialize + Send> HostFeed for Feed<T> {
+    fn take_json(&self) -> Option<serde_json::Value> {
+        serde_json::to_value(self.take()?).ok()
+    }
+    fn is_over(&self) -> bool {
+        self.is_over()
+    }
+    fn arm(&self, waiter: Completion) -> bool {
+        self.arm(waiter)
+    }
+    fn close(&self) {
+        self.close();
+    }
+}
