@@ -53,12 +53,8 @@ impl Consumer {
     #[napi(catch_unwind)]
     pub fn take_packed(&self, max: u32) -> Result<Either<Pack, bool>> {
         let mut taken = self.taken.lock();
-        let open = self.inner.take(max as usize, &mut taken).or_raise()?;
+        let open = self.inner.take_ahead(max as usize, &mut taken).or_raise()?;
         let mut handled = self.handled.lock();
-        if handled.is_some() {
-            // Some have become dead letters before a handler sees them; a wait finds out what is left.
-            taken.retain(|d| self.inner.admit(d));
-        }
         if taken.is_empty() {
             return Ok(Either::B(open));
         }
@@ -77,6 +73,18 @@ impl Consumer {
         self.handled.lock().get_or_insert_default();
         self.inner.handle();
         u32::try_from(self.inner.concurrency()).unwrap_or(u32::MAX)
+    }
+
+    /// The end of [`handle`](Self::handle).
+    #[napi(catch_unwind)]
+    pub fn handled(&self) {
+        self.inner.handled();
+    }
+
+    /// So many messages are waited for; they are asked for whatever the prefetch.
+    #[napi(catch_unwind)]
+    pub fn want(&self, messages: u32) {
+        self.inner.want(messages as usize);
     }
 
     /// Settles by how the handler failed: "failed" or "rejected" with a text, or "retry" after a delay.
@@ -120,9 +128,8 @@ impl Consumer {
     /// Gives many back, to be delivered again at once: the halves of their tokens.
     #[napi(catch_unwind)]
     pub fn give_back(&self, halves: &[u32]) {
-        for token in tokens(halves) {
-            self.settle(token, &Settle::Nak(None));
-        }
+        self.over(tokens(halves));
+        self.inner.give_back(tokens(halves));
     }
 
     /// To be delivered again, after a delay or at once.

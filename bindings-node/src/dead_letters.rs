@@ -69,6 +69,8 @@ pub struct DeadLetterParts {
     pub reason: String,
     /// Attempts made.
     pub attempts: f64,
+    /// How often handlers failed on it, or died with it.
+    pub failures: f64,
     /// When it became a dead letter: Unix time in milliseconds.
     pub time: f64,
     /// The key it was sent with.
@@ -97,6 +99,7 @@ impl DeadLetter {
             group: l.group.clone(),
             reason: l.reason.clone(),
             attempts: l.attempts as f64,
+            failures: l.failures as f64,
             time: l.time_ms as f64,
             key: l.key.clone(),
             id: l.id.clone(),

@@ -7,7 +7,7 @@ use nats_eventbus::Delivery;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 /// Numbers per message; `ts/message.ts` knows them by the same places.
-const STRIDE: usize = 11;
+const STRIDE: usize = 12;
 /// A body above this gets a buffer of its own, so that keeping one message does not keep the whole pack.
 const LARGE: usize = 16 * 1024;
 
@@ -17,7 +17,7 @@ pub struct Pack {
     /// Topics, headers (as JSON) and bodies.
     pub data: Buffer,
     /// Per message: topic start and end, headers start, body start and end, place in `large` or -1, the token's
-    /// halves, attempt, sequence, time in milliseconds (NaN where there is none).
+    /// halves, attempt, sequence, time in milliseconds (NaN where there is none), failures.
     pub meta: Float64Array,
     /// Bodies too large for `data`.
     pub large: Vec<Buffer>,
@@ -66,6 +66,7 @@ pub(crate) fn pack(deliveries: &[Delivery]) -> Pack {
             d.attempt() as f64,
             m.map_or(f64::NAN, |m| m.sequence as f64),
             m.map_or(f64::NAN, |m| m.timestamp_ns as f64 / 1e6),
+            d.failures as f64,
         ]);
     }
     Pack { data: data.into(), meta: meta.into(), large }

@@ -39,7 +39,15 @@ impl Responder {
 /// What an answer needs of a request: not its body.
 fn kept(d: &Delivery) -> Delivery {
     let (body, headers, meta) = (<_>::default(), None, None);
-    Delivery { token: d.token, topic: d.topic.clone(), body, headers, reply: d.reply.clone(), meta }
+    Delivery {
+        token: d.token,
+        topic: d.topic.clone(),
+        body,
+        headers,
+        reply: d.reply.clone(),
+        meta,
+        failures: 0,
+    }
 }
 
 #[napi]

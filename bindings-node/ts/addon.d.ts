@@ -74,6 +74,10 @@ export declare class Consumer {
    * many handlers may run at once.
    */
   handle(): number
+  /** The end of [`handle`](Self::handle). */
+  handled(): void
+  /** So many messages are waited for; they are asked for whatever the prefetch. */
+  want(messages: number): void
   /** Settles by how the handler failed: "failed" or "rejected" with a text, or "retry" after a delay. */
   finish(low: number, high: number, how: 'failed' | 'rejected' | 'retry', text?: string | undefined | null, delay?: Time | undefined | null): void
   /** Asks to be told under the token when there is something to take; false when there is already, or the end. */
@@ -204,6 +208,8 @@ export interface DeadLetterParts {
   reason: string
   /** Attempts made. */
   attempts: number
+  /** How often handlers failed on it, or died with it. */
+  failures: number
   /** When it became a dead letter: Unix time in milliseconds. */
   time: number
   /** The key it was sent with. */
@@ -274,7 +280,7 @@ export interface Pack {
   data: Buffer
   /**
    * Per message: topic start and end, headers start, body start and end, place in `large` or -1, the token's
-   * halves, attempt, sequence, time in milliseconds (NaN where there is none).
+   * halves, attempt, sequence, time in milliseconds (NaN where there is none), failures.
    */
   meta: Float64Array
   /** Bodies too large for `data`. */

@@ -14,13 +14,18 @@ export interface ConsumerOptions {
   /** The workers that share the messages: durable (JetStream) or queue group (core). */
   group: string;
   /**
-   * Messages asked for in advance, never above the durable's max ack pending. Default 256, and up to 1024 where they are
-   * handled within some 40 ms.
+   * Messages asked for in advance, never above the durable's max ack pending. Default: what can begin soon
+   * (`concurrency` and one more), growing with the measured pace to some 30 ms of work, up to 1024.
    */
   prefetch?: number;
+  /** Bytes asked for in advance; one message of any size is always asked for. Default 4 MiB. */
+  prefetchBytes?: number;
   /** Whether a missing stream is declared. Default: the connection's setting. */
   declare?: boolean;
-  /** How long a message is kept from redelivery while it is buffered or handled. Default 10 min. */
+  /**
+   * How long a message is kept from redelivery while a handler has it, from its start; while it is buffered here it
+   * always is. Default 10 min.
+   */
   maxProcessing?: Time;
   /** Core mode: messages buffered before new ones are dropped and counted. Default 65536. */
   pendingLimit?: number;
@@ -34,7 +39,10 @@ export interface ConsumerOptions {
    * until the first retry.
    */
   order?: "key" | "stream";
-  /** For `run`: attempts before a message becomes a dead letter. Default 3, or the durable's own limit if that is lower. */
+  /**
+   * For `run`: how often handlers fail on a message, or die with it, before it becomes a dead letter. Deliveries that no
+   * handler began do not count. Default 3, or the durable's own limit of deliveries if that is lower.
+   */
   maxDeliver?: number;
   /** For `run`: the wait before a failed message is delivered again. Default 1 s, doubling up to 60 s. */
   backoff?: Backoff;
@@ -193,6 +201,8 @@ export class Consumer implements AsyncIterable<Message> {
           if (out.length === 0) throw new ClosedError("the consumer is closed", { topic: this.topic });
           break;
         }
+        // They are asked for whatever the prefetch.
+        this.native.want(max - out.length);
         await unlessAborted(this.source.wait(), signal);
       }
     } catch (e) {
@@ -240,7 +250,7 @@ export class Consumer implements AsyncIterable<Message> {
       next: () => source.next(),
       finish: (m, how, text, delay) => guard(() => this.native.finish(...m.token, how, text, delay)),
       flush: () => this.acks.flush(),
-    });
+    }).finally(() => this.native.handled());
     this.home.running(run);
     return run;
   }

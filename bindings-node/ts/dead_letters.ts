@@ -28,6 +28,8 @@ export class DeadLetter {
   readonly reason: string;
   /** Attempts made. */
   readonly attempts: number;
+  /** How often handlers failed on it, or died with it. */
+  readonly failures: number;
   /** When it became a dead letter. */
   readonly time: Date;
   /** The key it was sent with, if any. */
@@ -51,6 +53,7 @@ export class DeadLetter {
     this.group = parts.group;
     this.reason = parts.reason;
     this.attempts = parts.attempts;
+    this.failures = parts.failures;
     this.time = new Date(parts.time);
     this.key = parts.key;
     this.id = parts.id;

@@ -7,7 +7,7 @@ import { decode } from "./json";
 import type { Addon } from "./native";
 
 /** @internal Numbers per message in a pack, and their places; the addon's pack.rs says the same. */
-export const STRIDE = 11;
+export const STRIDE = 12;
 const TOPIC_START = 0;
 const TOPIC_END = 1;
 const HEADERS_START = 2;
@@ -19,6 +19,7 @@ const TOKEN_HIGH = 7;
 const ATTEMPT = 8;
 const SEQUENCE = 9;
 const TIME = 10;
+const FAILURES = 11;
 
 /** The server's word that a message is stored. */
 export class PubAck {
@@ -132,6 +133,10 @@ export class Message {
   /** The server's delivery count, from 1; 1 in core mode. */
   get attempt(): number {
     return this.number(ATTEMPT);
+  }
+  /** How often handlers failed on it, or died with it, before. Counted for handlers; 0 where messages are taken one by one. */
+  get failures(): number {
+    return this.number(FAILURES);
   }
   /** Its sequence in the stream; undefined in core mode. */
   get sequence(): number | undefined {

@@ -29,12 +29,8 @@ fn pop(origin: &Origin, py: Python<'_>) -> PyResult<Option<Delivery>> {
         return Ok(Some(d));
     }
     let mut batch = Vec::with_capacity(BATCH);
-    if !consumer.take(BATCH, &mut batch).or_raise(py)? {
+    if !consumer.take_ahead(BATCH, &mut batch).or_raise(py)? {
         return Err(PyStopAsyncIteration::new_err(()));
-    }
-    if origin.handles() {
-        // Some become dead letters before a handler sees them; a wait finds out what is left.
-        batch.retain(|d| consumer.admit(d));
     }
     let mut local = origin.local.lock();
     local.extend(batch);
@@ -128,6 +124,10 @@ impl Consumer {
                     .group(consumer.group()),
             ));
         }
+        if out.len() < max {
+            // They are asked for whatever the prefetch.
+            consumer.want(max - out.len());
+        }
         Ok(out.into_iter().map(|d| Message::new(py, d, Some(self.origin.clone()))).collect())
     }
 
@@ -146,12 +146,17 @@ impl Consumer {
         Ok(())
     }
 
-    /// Handlers: from now on what is handed out may be seen by a handler, and counts against the prefetch until it is
-    /// settled.
+    /// Handlers get what is handed out from now on, until `handled`.
     fn handle(&self, py: Python<'_>) -> PyResult<()> {
         self.inner.get().or_raise(py)?.handle();
-        self.origin.handle();
         Ok(())
+    }
+
+    /// The end of `handle`. In a forked child nothing was begun.
+    fn handled(&self) {
+        if let Ok(consumer) = self.inner.get() {
+            consumer.handled();
+        }
     }
 
     /// Handlers: settles by how the handler failed: a failure's text, a rejection's, or a delay. Without any it is done.

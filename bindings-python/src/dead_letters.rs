@@ -105,6 +105,11 @@ impl DeadLetter {
     fn attempts(&self) -> u64 {
         self.letter.attempts
     }
+    /// How often handlers failed on it, or died with it.
+    #[getter]
+    fn failures(&self) -> u64 {
+        self.letter.failures
+    }
     #[getter]
     fn time<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         convert::datetime(py, self.letter.time_ms.saturating_mul(1_000_000))

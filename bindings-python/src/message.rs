@@ -16,10 +16,7 @@ use pyo3::{
 use std::{
     collections::VecDeque,
     fmt::Write,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -87,8 +84,6 @@ pub(crate) struct Origin {
     pub(crate) local: Mutex<VecDeque<Delivery>>,
     /// The last wait.
     pub(crate) waited: Mutex<Option<Waited>>,
-    /// Whether handlers get what is handed out.
-    handles: AtomicBool,
     turns: Mutex<Turns>,
 }
 
@@ -122,7 +117,6 @@ impl Origin {
             bridges,
             local: Mutex::default(),
             waited: Mutex::default(),
-            handles: AtomicBool::new(false),
             turns: Mutex::new(Turns::new()),
         });
         origin.bridges.add(&origin);
@@ -149,15 +143,6 @@ impl Origin {
     /// The loop has a turn now.
     pub(crate) fn turn(&self) {
         *self.turns.lock() = Turns::new();
-    }
-
-    /// From now on handlers get what is handed out.
-    pub(crate) fn handle(&self) {
-        self.handles.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn handles(&self) -> bool {
-        self.handles.load(Ordering::Relaxed)
     }
 
     /// Hands out no more, and gives back what was taken.
@@ -250,6 +235,12 @@ impl Message {
     #[getter]
     fn attempt(&self) -> u64 {
         self.delivery.attempt()
+    }
+    /// How often handlers failed on it, or died with it, before. Counted for handlers; 0 where messages are taken
+    /// one by one.
+    #[getter]
+    fn failures(&self) -> u64 {
+        self.delivery.failures
     }
     /// Its sequence in the stream; None in core mode.
     #[getter]

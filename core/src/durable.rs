@@ -24,8 +24,12 @@ pub(crate) struct Durable {
     /// The most a pull may ask for, and for how long.
     pub(crate) max_batch: usize,
     pub(crate) max_expires: Duration,
+    /// The most bytes a pull may ask for.
+    pub(crate) max_bytes: usize,
     /// How often the server delivers a message at most; none for without limit.
     pub(crate) max_deliver: Option<u64>,
+    /// Its own waits before redeliveries, by attempt; none where they are all the ack wait.
+    pub(crate) backoff: Vec<Duration>,
 }
 
 /// A durable's settings, as far as they concern us.
@@ -36,12 +40,14 @@ struct Wire {
     max_ack_pending: i64,
     max_batch: usize,
     max_expires: u64,
+    max_bytes: usize,
     max_deliver: i64,
     filter_subject: String,
     filter_subjects: Vec<String>,
     deliver_subject: Option<String>,
     deliver_policy: String,
     ack_policy: String,
+    backoff: Vec<u64>,
 }
 
 impl Wire {
@@ -54,11 +60,15 @@ impl Wire {
 impl From<Wire> for Durable {
     fn from(w: Wire) -> Self {
         Self {
-            ack_wait: Duration::from_nanos(w.ack_wait).max(Duration::from_millis(10)),
+            // With a backoff it is the first of its waits; what is unsettled must be extended within the shortest.
+            ack_wait: Duration::from_nanos(w.backoff.iter().copied().fold(w.ack_wait, u64::min))
+                .max(Duration::from_millis(10)),
             max_ack_pending: usize::try_from(w.max_ack_pending).unwrap_or(usize::MAX).max(1),
             max_batch: if w.max_batch == 0 { usize::MAX } else { w.max_batch },
             max_expires: if w.max_expires == 0 { Duration::MAX } else { Duration::from_nanos(w.max_expires) },
+            max_bytes: if w.max_bytes == 0 { usize::MAX } else { w.max_bytes },
             max_deliver: u64::try_from(w.max_deliver).ok().filter(|n| *n > 0),
+            backoff: w.backoff.iter().copied().map(Duration::from_nanos).collect(),
         }
     }
 }

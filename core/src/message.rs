@@ -178,11 +178,21 @@ pub struct Delivery {
     pub reply: Option<Subject>,
     /// What `JetStream` says of it.
     pub meta: Option<Meta>,
+    /// How often handlers failed on it, or died with it, before; counted for handlers.
+    pub failures: u64,
 }
 
 impl Delivery {
     pub(crate) fn new(m: async_nats::Message) -> Self {
-        Self { token: 0, topic: m.subject, body: m.payload, headers: m.headers, reply: m.reply, meta: None }
+        Self {
+            token: 0,
+            topic: m.subject,
+            body: m.payload,
+            headers: m.headers,
+            reply: m.reply,
+            meta: None,
+            failures: 0,
+        }
     }
     /// The first value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -358,7 +368,7 @@ mod tests {
                 HeaderValue::from_str(value).unwrap(),
             )]);
             let (topic, body) = (Subject::from_static("t"), Bytes::new());
-            Delivery { token: 0, topic, body, headers: Some(headers), reply: None, meta: None }
+            Delivery { token: 0, topic, body, headers: Some(headers), reply: None, meta: None, failures: 0 }
         };
         assert_eq!(with("Sharding-Key", "doc-7").key(), Some("doc-7"));
         assert_eq!(with("Nats-Msg-Id", "doc-7-0").key(), Some("doc-7"));

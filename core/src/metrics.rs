@@ -50,6 +50,10 @@ metrics! {
     redelivered,
     /// Messages settled: acked, naked or terminated.
     settled,
+    /// Of these, messages given back unbegun, for other workers.
+    given_back,
+    /// Messages given back for a retry after their handler failed.
+    retries,
     /// Handlers that failed or rejected their message.
     handler_errors,
     /// Messages that became dead letters.

@@ -68,7 +68,6 @@ async fn a_handler_settles_by_its_end() {
     let c = bus.consumer("t", group()).await.unwrap();
     c.handle();
     let d = next(&c).await;
-    assert!(c.admit(&d));
     assert!(c.fetch(1, MS(200)).await.unwrap().is_empty());
     server.reaches("t", json!({"num_ack_pending": 1})).await;
     c.finish(&d, Handled::Done);
@@ -268,7 +267,6 @@ async fn settling_is_a_no_op_in_core_mode() {
         c.ack_confirmed(d.token, MS(1)).await.unwrap();
     }
     let d = next(&c).await;
-    assert!(c.admit(&d));
     c.finish(&d, Handled::RetryAfter(MS(1)));
     assert!(c.fetch(1, MS(100)).await.unwrap().is_empty());
     // What asks for a retry has failed: there is none.
@@ -315,7 +313,8 @@ async fn a_worker_to_be_killed() {
     let config =
         nats_eventbus::Config::load(json!({"servers": servers, "jetstream": true}), |_| None).unwrap();
     let bus = Bus::connect(config, &[]).await.unwrap();
-    let c = bus.consumer("t", kept(500)).await.unwrap();
+    let c = bus.consumer("t", ConsumerConfig { prefetch: Some(20), ..kept(500) }).await.unwrap();
+    c.handle();
     c.ack_confirmed(next(&c).await.token, MS(5000)).await.unwrap();
     next(&c).await;
     println!("holding");

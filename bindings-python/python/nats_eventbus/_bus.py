@@ -165,6 +165,7 @@ class Bus(Closing):
         *,
         group: str,
         prefetch: int | None = None,
+        prefetch_bytes: int | None = None,
         declare: bool | None = None,
         max_processing: Seconds | None = None,
         pending_limit: int | None = None,
@@ -185,14 +186,17 @@ class Bus(Closing):
         Args:
             topic: what to receive; may hold wildcards.
             group: the workers that share the messages: durable (JetStream) or queue group (core).
-            prefetch: messages asked for in advance, never above the durable's max ack pending; default 256, and up to
-                1024 where they are handled within some 40 ms.
+            prefetch: messages asked for in advance, never above the durable's max ack pending; default: what can begin
+                soon (``concurrency`` and one more), growing with the measured pace to some 30 ms of work, up to 1024.
+            prefetch_bytes: bytes asked for in advance; one message of any size is always asked for; default 4 MiB.
             declare: whether a missing stream is declared; default: the connection's setting.
-            max_processing: how long a message is kept from redelivery while buffered or handled; default 10 min.
+            max_processing: how long a message is kept from redelivery while a handler has it, from its start; while it
+                is buffered here it always is. Default 10 min.
             pending_limit: core mode: messages buffered before new ones are dropped and counted; default 65536.
             concurrency: for :meth:`Consumer.run`: messages handled at once; default 1.
-            max_deliver: for run: attempts before a message becomes a dead letter; default 3, or the durable's own
-                limit if that is lower.
+            max_deliver: for run: how often handlers fail on a message, or die with it, before it becomes a dead letter;
+                deliveries that no handler began do not count. Default 3, or the durable's own limit of deliveries if
+                that is lower.
             backoff: for run: the wait before a failed message is delivered again; default 1 s, doubling up to 60 s.
             dead_letter: for run: whether what cannot be handled is kept in ``<STREAM>_DLQ``; default True.
             order: ``"key"``: of each key one message at a time, in order, retries included, within this consumer (two
@@ -216,6 +220,7 @@ class Bus(Closing):
         settings = {
             "group": group,
             "prefetch": prefetch,
+            "prefetch_bytes": prefetch_bytes,
             "declare": declare,
             "max_processing": max_processing,
             "pending_limit": pending_limit,

@@ -71,6 +71,7 @@ class Work:
         finally:
             if self._running:
                 await asyncio.wait(self._running)
+            self._native.handled()
 
     async def _one_at_a_time(self) -> None:
         """Without a task, or a coroutine of ours, for each."""

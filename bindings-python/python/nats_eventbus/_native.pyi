@@ -54,6 +54,12 @@ class Message:
     def attempt(self) -> int:
         """The server's delivery count, from 1; 1 in core mode."""
     @property
+    def failures(self) -> int:
+        """How often handlers failed on it, or died with it, before.
+
+        Counted for handlers; 0 where messages are taken one by one.
+        """
+    @property
     def sequence(self) -> int | None:
         """Its sequence in the stream; None in core mode."""
     @property
@@ -167,6 +173,7 @@ class Consumer:
     @property
     def concurrency(self) -> int: ...
     def handle(self) -> None: ...
+    def handled(self) -> None: ...
     def finish(
         self,
         m: Message,
@@ -201,7 +208,10 @@ class DeadLetter:
         """What the last attempt failed with."""
     @property
     def attempts(self) -> int:
-        """Attempts made."""
+        """How often the server delivered it."""
+    @property
+    def failures(self) -> int:
+        """How often handlers failed on it, or died with it."""
     @property
     def time(self) -> datetime:
         """When it became a dead letter, in UTC."""

@@ -50,19 +50,23 @@ pub enum Order {
 pub struct ConsumerConfig {
     /// The workers that share the messages: durable (`JetStream`) or queue group (core).
     pub group: String,
-    /// Messages asked for in advance, never above the durable's max ack pending. Default 256, and up to 1024 where they
-    /// are handled within some 40 ms.
+    /// Messages asked for in advance, never above the durable's max ack pending. Default: what can begin soon
+    /// (`concurrency` and one more), growing with the measured pace to some 30 ms of work, up to 1024.
     pub prefetch: Option<usize>,
+    /// Bytes asked for in advance. One message of any size is always asked for. Default 4 MiB.
+    pub prefetch_bytes: usize,
     /// Whether a missing stream is declared. Default: the connection's setting.
     pub declare: Option<bool>,
-    /// How long a message is kept from redelivery while it is buffered or handled. Default 10 min.
+    /// How long a message is kept from redelivery while a handler has it, from its start. While it is buffered here it
+    /// always is. Default 10 min.
     #[serde(with = "serde_seconds")]
     pub max_processing: Duration,
     /// Handlers: messages handled at once. Default 1.
     pub concurrency: usize,
     /// What is kept in order. Default: nothing, beyond what `concurrency` 1 does until the first retry.
     pub order: Option<Order>,
-    /// Handlers: attempts before a message becomes a dead letter. Default 3, or the durable's own limit if that is lower.
+    /// Handlers: how often handlers fail on a message, or die with it, before it becomes a dead letter. Deliveries that
+    /// no handler began do not count. Default 3, or the durable's own limit of deliveries if that is lower.
     pub max_deliver: Option<u64>,
     /// Handlers: the wait before a failed message is delivered again. Default 1 s, doubling up to 60 s.
     pub backoff: Backoff,
@@ -94,6 +98,7 @@ impl Default for ConsumerConfig {
         Self {
             group: String::new(),
             prefetch: None,
+            prefetch_bytes: 4 << 20,
             declare: None,
             max_processing: Duration::from_secs(600),
             concurrency: 1,
@@ -117,7 +122,7 @@ impl Default for ConsumerConfig {
 }
 
 impl ConsumerConfig {
-    /// Attempts before a message becomes a dead letter.
+    /// Failures before a message becomes a dead letter.
     pub(crate) fn attempts(&self) -> u64 {
         self.max_deliver.unwrap_or(3)
     }
@@ -155,6 +160,9 @@ impl ConsumerConfig {
         }
         if let Some(n) = self.prefetch.filter(|n| !(1..=100_000).contains(n)) {
             return Err(Error::config(format!("prefetch is {n}: give 1 to 100000")));
+        }
+        if self.prefetch_bytes == 0 {
+            return Err(Error::config("prefetch_bytes is 0: give 1 or more"));
         }
         if self.concurrency == 0 {
             return Err(Error::config("concurrency is 0: give 1 or more"));

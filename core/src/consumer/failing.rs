@@ -17,7 +17,11 @@ impl Inner {
             return !what.publish && *topic == *self.topic && what.group.as_ref().is_none_or(|g| *g == group);
         };
         if !what.publish {
-            return self.inbox.get().is_some_and(|inbox| topic.strip_prefix(&**inbox) == Some(".*"));
+            return self
+                .inbox
+                .lock()
+                .as_ref()
+                .is_some_and(|inbox| topic.strip_prefix(&**inbox) == Some(".*"));
         }
         // Acks, the server's older and newer way: with and without the stream's home before its name.
         let ours = |rest: &str| rest.contains(&format!(".{stream}.{durable}."));

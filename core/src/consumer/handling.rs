@@ -3,13 +3,16 @@
 //! The decision ([`verdict`]) is pure. A dead letter is stored and confirmed first; only then is the original
 //! terminated, so a crash in between stores it once and loses nothing.
 
-use super::{Consumer, Settle};
+use super::{Consumer, Inner, Settle, buffer::Settled, history::Record, inner::Busy};
 use crate::{
     config::ConsumerConfig,
     message::Delivery,
     planted::{Bug, planted},
 };
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// How a handler ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,24 +30,29 @@ pub enum Handled {
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Ack,
-    Retry(Duration),
+    /// Again after a delay; the text says what it failed with.
+    Retry(Duration, String),
     /// Not again, for this reason.
     End(String),
 }
 
-/// `attempt` counts from 1; `random` in 0..1 decides the jitter.
-fn verdict(how: Handled, attempt: u64, config: &ConsumerConfig, random: f64) -> Verdict {
-    let last = attempt >= config.attempts();
-    let retry = |n: u64| config.backoff.delay(u32::try_from(n.saturating_sub(1)).unwrap_or(u32::MAX), random);
-    match how {
-        Handled::Done => Verdict::Ack,
-        Handled::Rejected(reason) => Verdict::End(reason),
-        Handled::Failed(reason) if last => Verdict::End(reason),
-        Handled::Failed(_) => Verdict::Retry(retry(attempt)),
-        Handled::RetryAfter(_) if last => {
-            Verdict::End("asked for another retry after its last attempt".into())
+/// `failures` counts this one, from 1; `last` says that the durable delivers no more; `random` in 0..1 decides the jitter.
+fn verdict(how: Handled, failures: u64, last: bool, config: &ConsumerConfig, random: f64) -> Verdict {
+    let over = failures >= config.attempts();
+    let backoff =
+        || config.backoff.delay(u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX), random);
+    let (text, delay) = match how {
+        Handled::Done => return Verdict::Ack,
+        Handled::Rejected(reason) => return Verdict::End(reason),
+        Handled::Failed(reason) => (reason, backoff()),
+        Handled::RetryAfter(delay) => ("asked for another retry after its last attempt".to_owned(), delay),
+    };
+    match (over, last) {
+        (true, _) => Verdict::End(text),
+        (false, true) => {
+            Verdict::End(format!("{text} (the durable's own max_deliver allows no further delivery)"))
         }
-        Handled::RetryAfter(delay) => Verdict::Retry(delay),
+        (false, false) => Verdict::Retry(delay, text),
     }
 }
 
@@ -54,23 +62,6 @@ fn header_text(text: &str) -> String {
 }
 
 impl Consumer {
-    /// Whether the handler may see this delivery. One whose attempt is above `max_deliver` (its last worker died)
-    /// becomes a dead letter at once.
-    pub fn admit(&self, d: &Delivery) -> bool {
-        let over = self.inner.stream.is_some() && d.attempt() > self.inner.config.attempts();
-        if over {
-            let limit = self.inner.config.attempts();
-            self.end(
-                d,
-                &format!("delivered {} times, and max_deliver is {limit}: its workers died", d.attempt()),
-            );
-        }
-        if planted(Bug::AckFirst) {
-            self.settle(d.token, &Settle::Ack);
-        }
-        !over
-    }
-
     /// Hosts: counts how a handler ended, where there is nothing to settle (core mode). There, what asks for a retry has
     /// failed: none will come.
     pub fn count(&self, how: &Handled) {
@@ -80,43 +71,96 @@ impl Consumer {
         }
     }
 
-    /// Settles a delivery by how its handler ended; in core mode a failure is only counted.
+    /// Settles a delivery by how its handler ended; in core mode a failure is only counted. One that the handler settled
+    /// by itself stays as the handler said.
     pub fn finish(&self, d: &Delivery, how: Handled) {
         self.count(&how);
-        if self.inner.stream.is_none() {
+        let i = &self.inner;
+        if i.stream.is_none() {
             return;
         }
-        match verdict(how, d.attempt(), &self.inner.config, fastrand::f64()) {
+        let Some(before) = i.buffer.lock().record_of(d) else { return };
+        let last = i.last_delivery.get().is_some_and(|n| before.attempt >= *n);
+        match verdict(how, before.failures + 1, last, &i.config, fastrand::f64()) {
             Verdict::Ack => drop(self.settle(d.token, &Settle::Ack)),
-            Verdict::Retry(delay) => drop(self.settle(d.token, &Settle::Nak(Some(delay)))),
-            Verdict::End(reason) => self.end(d, &reason),
+            Verdict::Retry(delay, reason) => self.retry(d, &before, delay, &reason),
+            Verdict::End(reason) => self.end_failed(d, &before, &reason),
         }
     }
 
-    fn end(&self, d: &Delivery, reason: &str) {
+    /// Records the failure, and then gives the message back for its retry: whoever gets it knows of it.
+    fn retry(&self, d: &Delivery, before: &Record, delay: Duration, reason: &str) {
+        let Some(meta) = &d.meta else { return };
+        let known = (meta.sequence, meta.replay);
+        let record = Record::failed(before, before.attempt, reason);
+        let (this, token, begun, busy) = (self.clone(), d.token, Instant::now(), Busy::of(&self.inner));
+        this.inner.buffer.lock().remember(known, record.clone());
+        this.inner.shared.metrics.retries.add(1);
+        self.inner.shared.spawn(async move {
+            if let Err(e) = busy.0.write_record(known, &record).await {
+                tracing::warn!(error = %e, topic = %busy.0.topic, "a failure is not recorded: it counts in this process alone");
+            }
+            this.settle_now(token, &Settle::Nak(Some(delay.saturating_sub(begun.elapsed()))));
+        });
+    }
+
+    fn end_failed(&self, d: &Delivery, before: &Record, reason: &str) {
+        let mut d = d.clone();
+        d.failures = before.failures + 1;
+        self.end(&d, reason);
+    }
+
+    /// Makes a dead letter of it.
+    pub(super) fn end(&self, d: &Delivery, reason: &str) {
         let reason = header_text(reason);
         if !self.inner.config.dead_letter {
             self.settle(d.token, &Settle::Term(Some(reason)));
             return;
         }
-        let (this, d) = (self.clone(), d.clone());
+        let (this, d, busy) = (self.clone(), d.clone(), Busy::of(&self.inner));
         if planted(Bug::TermFirst) {
             self.settle(d.token, &Settle::Term(None));
         }
         self.inner.shared.spawn(async move {
-            match this.inner.store_dead_letter(&d, &reason).await {
+            match busy.0.store_dead_letter(&d, &reason).await {
                 Ok(()) => {
+                    tracing::warn!(topic = %d.topic, group = this.group(), reason, failures = d.failures, "dead letter");
                     this.settle(d.token, &Settle::Term(Some(reason)));
                     // Once all of it is under way: whoever waits for the count finds the end there.
-                    this.inner.shared.metrics.dead_letters.add(1);
+                    busy.0.shared.metrics.dead_letters.add(1);
                 }
                 Err(e) => {
                     // Not stored for certain: the message stays, and its next delivery tries again.
                     tracing::warn!(error = %e, topic = %d.topic, "a dead letter could not be stored");
-                    this.settle(d.token, &Settle::Nak(Some(this.inner.config.backoff.max)));
+                    this.settle(d.token, &Settle::Nak(Some(busy.0.config.backoff.max)));
                 }
             }
         });
+    }
+}
+
+impl Inner {
+    /// Gives a message back for a retry after a delay; false once the bus is closed.
+    ///
+    /// On a durable with a `backoff` of its own the server adds to the delay what that says of this attempt (2.10 to 2.15).
+    pub(super) fn nak_after(self: &Arc<Self>, settled: Settled, delay: Duration) -> bool {
+        let waits = self.backoff.get().map_or(&[][..], Vec::as_slice);
+        let at = usize::try_from(settled.attempt.saturating_sub(1)).unwrap_or(usize::MAX);
+        let added = match (waits.get(at).or(waits.last()), waits.first()) {
+            (Some(this), Some(first)) => this.saturating_sub(*first),
+            _ => Duration::ZERO,
+        };
+        if delay >= added {
+            let how = Settle::Nak(Some(delay.saturating_sub(added)).filter(|d| !d.is_zero()));
+            return self.shared.pipeline.plain(settled.ack, None, None, how.body());
+        }
+        // Sooner than the server would: it is given back at once when its time has come. Until then the durable's wait holds.
+        let inner = self.clone();
+        self.shared.spawn(async move {
+            tokio::time::sleep(delay).await;
+            inner.shared.pipeline.plain(settled.ack, None, None, Settle::Nak(None).body());
+        });
+        true
     }
 }
 
@@ -129,17 +173,23 @@ mod tests {
         let config = ConsumerConfig { max_deliver: Some(3), ..ConsumerConfig::default() };
         let failed = || Handled::Failed("boom".into());
         let s = Duration::from_secs;
-        for (how, attempt, want) in [
-            (Handled::Done, 9, Verdict::Ack),
-            (failed(), 1, Verdict::Retry(s(1))),
-            (failed(), 2, Verdict::Retry(s(2))),
-            (failed(), 3, Verdict::End("boom".into())),
-            (Handled::RetryAfter(s(7)), 1, Verdict::Retry(s(7))),
-            (Handled::Rejected("no".into()), 1, Verdict::End("no".into())),
+        let again = |n, why: &str| Verdict::Retry(s(n), why.into());
+        let asked = "asked for another retry after its last attempt";
+        for (how, failures, last, want) in [
+            (Handled::Done, 9, true, Verdict::Ack),
+            (failed(), 1, false, again(1, "boom")),
+            (failed(), 2, false, again(2, "boom")),
+            (failed(), 3, false, Verdict::End("boom".into())),
+            (Handled::RetryAfter(s(7)), 1, false, again(7, asked)),
+            (Handled::RetryAfter(s(7)), 3, false, Verdict::End(asked.into())),
+            (Handled::Rejected("no".into()), 1, false, Verdict::End("no".into())),
         ] {
-            assert_eq!(verdict(how.clone(), attempt, &config, 0.5), want, "{how:?} {attempt}");
+            assert_eq!(verdict(how.clone(), failures, last, &config, 0.5), want, "{how:?} {failures}");
         }
-        assert!(matches!(verdict(Handled::RetryAfter(s(7)), 3, &config, 0.5), Verdict::End(_)));
+        let Verdict::End(why) = verdict(failed(), 1, true, &config, 0.5) else {
+            panic!("it would be stranded")
+        };
+        assert!(why.contains("boom") && why.contains("max_deliver"), "{why}");
     }
 
     #[test]

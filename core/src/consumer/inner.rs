@@ -2,7 +2,9 @@
 
 use super::{
     Settle,
-    buffer::{Buffer, Ended},
+    buffer::{Buffer, Ended, Returned, Settled},
+    records::Records,
+    unsettled::Known,
 };
 use crate::{
     bus::Shared, config::ConsumerConfig, error::Error, mailbox::Post, message::Delivery, pipeline::Wire,
@@ -14,9 +16,9 @@ use std::{
     ops::Deref,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::{Notify, OnceCell, watch};
 
@@ -39,7 +41,16 @@ pub(crate) struct Inner {
     /// Why it cannot go on, when that is not its owner's wish.
     pub(super) failure: Mutex<Option<Error>>,
     /// Where its pulls are answered.
-    pub(super) inbox: OnceLock<String>,
+    pub(super) inbox: Mutex<Option<String>>,
+    /// Runs of handlers, of any host, that go on.
+    pub(super) handling: AtomicUsize,
+    /// Whether a task looks at what came again.
+    pub(super) examining: AtomicBool,
+    pub(super) records: Records,
+    /// How the durable's own redelivery waits, by attempt; none where it does not.
+    pub(super) backoff: OnceLock<Vec<Duration>>,
+    /// Deliveries after which the server delivers no more.
+    pub(super) last_delivery: OnceLock<u64>,
     /// Made with the first dead letter.
     pub(super) dead_letters: OnceCell<crate::Producer>,
 }
@@ -90,7 +101,12 @@ impl Inner {
             abandoned: AtomicBool::new(false),
             runs: watch::Sender::new(0),
             failure: Mutex::default(),
-            inbox: OnceLock::new(),
+            inbox: Mutex::default(),
+            handling: AtomicUsize::new(0),
+            examining: AtomicBool::new(false),
+            records: Records::default(),
+            backoff: OnceLock::new(),
+            last_delivery: OnceLock::new(),
             dead_letters: OnceCell::new(),
         });
         shared.keep(&this);
@@ -128,48 +144,91 @@ impl Inner {
     }
 
     /// Where to say how a delivery goes on; none when it has ended already.
-    pub(super) fn settle(&self, token: u64, how: &Settle) -> Option<Subject> {
+    pub(super) fn settle(self: &Arc<Self>, token: u64, how: &Settle) -> Option<Settled> {
         let mut post = Post::default();
         let mut b = self.buffer.lock();
-        let ack = b.settle(token, how, Instant::now, &mut post);
+        let settled = b.settle(token, how, Instant::now, &mut post);
         // A retry that a lane waits for is asked for when it is due.
         let retry = matches!(how, Settle::Nak(_)) && b.next_due().is_some();
-        let look = (ack.is_some() && b.tell_room()) || retry;
+        let look = (settled.is_some() && b.tell_room()) || retry;
+        let questions = b.has_questions();
         drop(b);
         if look {
             self.room.notify_one();
         }
-        ack
+        if questions {
+            self.examine();
+        }
+        settled
     }
 
     /// The last act of a loop: others may have what is buffered, and waiters are told.
-    pub(super) fn finish(&self, how: Ended) {
+    ///
+    /// Returns what is to be recorded of it.
+    pub(super) fn finish(&self, how: Ended) -> Vec<Known> {
         let mut post = Post::default();
         let mut b = self.buffer.lock();
         // Nobody else can have core messages: they are handed out to the last.
-        let naks = if self.stream.is_some() { b.give_up() } else { Vec::new() };
+        let returned = if self.stream.is_some() { b.give_up() } else { Vec::new() };
         b.end(how, &mut post);
         drop(b);
-        self.give_back(naks);
+        let unbegun = self.give_back(returned);
         self.stopped.store(true, Ordering::Release);
         self.stop.send_replace(true);
+        unbegun
     }
 
-    /// Buffers what was received; after the end it is given back.
-    pub(super) fn take_in(&self, batch: &mut Vec<Delivery>, now: Instant) {
+    /// Buffers what was received. After the end, and while nothing is taken, it is given back.
+    /// `asked` says that they were asked for by the buffer.
+    pub(super) fn take_in(self: &Arc<Self>, batch: &mut Vec<Delivery>, now: Instant, asked: bool) {
         let mut post = Post::default();
         let mut b = self.buffer.lock();
-        if b.ended.is_none() {
-            return b.push(batch, now, self.config.max_processing, &mut post);
+        if asked {
+            b.received(batch);
+        }
+        if b.ended.is_none() && !b.is_asleep() {
+            b.push(batch, now, self.config.max_processing, &mut post);
+            let questions = b.has_questions();
+            drop(b);
+            if questions {
+                self.examine();
+            }
+            return;
         }
         drop(b);
-        self.give_back(batch.drain(..).filter_map(|d| d.reply).collect());
+        let unbegun = self.give_back(batch.drain(..).filter_map(Returned::of).collect());
+        self.record_later(unbegun);
     }
 
-    /// Lets other workers have deliveries at once.
-    pub(super) fn give_back(&self, acks: Vec<Subject>) {
-        self.shared.metrics.settled.add(acks.len() as u64);
-        self.shared.pipeline.plain_many(acks.into_iter().map(|a| (a, Settle::Nak(None).body())));
+    /// Lets other workers have deliveries at once. Returns those that had been delivered before: that they were not
+    /// begun is to be recorded.
+    pub(super) fn give_back(&self, returned: Vec<Returned>) -> Vec<Known> {
+        self.shared.metrics.settled.add(returned.len() as u64);
+        self.shared.metrics.given_back.add(returned.len() as u64);
+        let unbegun = returned.iter().filter(|r| r.attempt > 1).map(|r| r.known).collect();
+        self.shared.pipeline.plain_many(returned.into_iter().map(|r| (r.ack, Settle::Nak(None).body())));
+        unbegun
+    }
+
+    /// Records give-backs without waiting for it.
+    pub(super) fn record_later(self: &Arc<Self>, unbegun: Vec<Known>) {
+        if unbegun.is_empty() {
+            return;
+        }
+        let busy = Busy::of(self);
+        self.shared.spawn(async move { busy.0.record_returned(unbegun).await });
+    }
+
+    /// Records give-backs. Without the record their messages run alone once their delivery count is above the limit.
+    pub(super) async fn record_returned(&self, unbegun: Vec<Known>) {
+        if let Err(e) = self.write_returned(unbegun).await {
+            tracing::debug!(error = %e, topic = %self.topic, "a give-back is not recorded");
+        }
+    }
+
+    /// Whether a handler may still be at work on what was handed out.
+    pub(super) fn is_handling(&self) -> bool {
+        self.handling.load(Ordering::Acquire) > 0 || *self.runs.borrow() > 0
     }
 
     pub(super) fn publish(&self, topic: Subject, reply: Option<Subject>, body: Bytes) {
@@ -178,11 +237,27 @@ impl Inner {
     }
 }
 
+/// Work on a message's end that has not ended: closing the bus waits for it.
+pub(super) struct Busy(pub(super) Arc<Inner>);
+
+impl Busy {
+    pub(super) fn of(inner: &Arc<Inner>) -> Self {
+        inner.runs.send_modify(|n| *n += 1);
+        Self(inner.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.runs.send_modify(|n| *n -= 1);
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         self.stop.send_replace(true);
-        let naks = self.buffer.get_mut().give_up();
-        self.give_back(naks);
+        let returned = self.buffer.get_mut().give_up();
+        self.give_back(returned);
     }
 }
 

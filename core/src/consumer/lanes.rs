@@ -48,6 +48,8 @@ struct Hold {
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     by_key: HashMap<LaneId, Lane>,
+    /// Messages in all lanes.
+    behind: usize,
     holds: HashMap<LaneId, Hold>,
 }
 
@@ -56,11 +58,17 @@ fn sequence(d: &Delivery) -> u64 {
 }
 
 impl Lanes {
+    /// Messages that wait for an earlier one of their key.
+    pub(super) fn behind(&self) -> usize {
+        self.behind
+    }
+
     /// Takes in a message; gives back the one that may go on now.
     pub(super) fn arrive(&mut self, id: LaneId, d: Delivery) -> Option<Delivery> {
         let lane = self.by_key.entry(id).or_default();
         let at = lane.queue.iter().rposition(|q| sequence(q) <= sequence(&d)).map_or(0, |i| i + 1);
         lane.queue.insert(at, d);
+        self.behind += 1;
         self.next(id)
     }
 
@@ -92,6 +100,7 @@ impl Lanes {
                     self.holds.remove(&id);
                 }
                 lane.running = true;
+                self.behind -= 1;
                 lane.queue.pop_front()
             }
             (None, Some(_)) => None,
@@ -139,6 +148,7 @@ impl Lanes {
     /// Empties all lanes: what waited in them.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Delivery> + use<> {
         self.holds.clear();
+        self.behind = 0;
         std::mem::take(&mut self.by_key).into_values().flat_map(|l| l.queue)
     }
 }
@@ -159,6 +169,7 @@ mod tests {
             headers: None,
             reply: None,
             meta: Some(meta),
+            failures: 0,
         }
     }
 

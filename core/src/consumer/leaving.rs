@@ -1,10 +1,10 @@
-//! Leaving: the last acts of a pull loop, so that nothing it was sent waits for its ack wait.
+//! Leaving, and sleeping: the end of a pull loop's requests, so that nothing it was sent waits for its ack wait.
 
 use super::{
-    buffer::Ended,
-    pull::{Loop, Source},
+    buffer::{Ended, Returned},
+    pull::{Loop, Source, subscribe},
 };
-use crate::connection::State;
+use crate::{connection::State, error::Result};
 use futures_util::{FutureExt, StreamExt};
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,47 @@ const LEAVING: Duration = Duration::from_millis(500);
 impl Loop {
     /// Leaves nothing behind: what still arrives goes to others at once.
     pub(super) async fn leave(&mut self, how: Ended) {
+        let late = self.hang_up().await;
+        let mut unbegun = self.inner.give_back(late);
+        if matches!(self.source, Source::Topic) {
+            unbegun.extend(self.inner.finish(how));
+        }
+        if !unbegun.is_empty() {
+            let _ = tokio::time::timeout(LEAVING * 4, self.inner.record_returned(unbegun)).await;
+        }
+        if self.inner.is_abandoned() {
+            // Nobody may be left to keep the connection until this is written.
+            let _ = self.inner.shared.round_trip(LEAVING).await;
+        }
+    }
+
+    /// Nothing was taken for a while: others get what is buffered and on its way. Pulling goes on with the next take.
+    pub(super) async fn sleep(&mut self) -> Result<()> {
+        let late = self.hang_up().await;
+        (self.inbox, self.sub) = subscribe(&self.inner, &self.source).await?;
+        let mut returned = self.inner.buffer.lock().give_up();
+        tracing::debug!(
+            topic = %self.inner.topic, count = returned.len() + late.len(),
+            "nothing is taken: what is buffered is given back"
+        );
+        returned.extend(late);
+        let unbegun = self.inner.give_back(returned);
+        self.inner.record_later(unbegun);
+        Ok(())
+    }
+
+    /// Ends what was asked for: what had been sent by then.
+    async fn hang_up(&mut self) -> Vec<Returned> {
         // The client drops what arrives after it has unsubscribed, so that is done last: once the pulls have delivered
         // all they were asked for, or several round trips to the server have brought nothing more.
         let (mut late, mut quiet) = (Vec::new(), 0);
         let asked = match self.source {
-            Source::Topic => std::mem::take(&mut self.inner.buffer.lock().requested),
+            Source::Topic => {
+                let mut b = self.inner.buffer.lock();
+                let asked = b.requested();
+                b.released(None, None);
+                asked
+            }
             Source::Replays { requested } => requested,
         };
         let until = Instant::now() + LEAVING;
@@ -45,23 +81,18 @@ impl Loop {
         let _ = self.sub.unsubscribe().await;
         // Given back counts as settled, and so this as received.
         self.inner.shared.metrics.received.add(late.len() as u64);
-        self.inner.give_back(late.into_iter().filter_map(|d| d.reply).collect());
-        if matches!(self.source, Source::Topic) {
-            self.inner.finish(how);
-        }
-        if self.inner.is_abandoned() {
-            // Nobody may be left to keep the connection until this is written.
-            let _ = self.inner.shared.round_trip(LEAVING).await;
-        }
+        late.into_iter().filter_map(Returned::of).collect()
     }
 
-    /// After the end: what handlers still have is kept from redelivery until they have finished.
+    /// After the end: what handlers still have is kept from redelivery until they have finished. What an iteration or a
+    /// fetch had is not: it comes again after its ack wait.
     pub(super) async fn linger(&mut self, tick: Duration) {
         if matches!(self.source, Source::Replays { .. }) {
             return;
         }
         // What nobody can settle any more is kept for nobody.
         while !self.inner.is_abandoned()
+            && self.inner.is_handling()
             && self.inner.shared.link.state() != State::Closed
             && self.inner.buffer.lock().has_unsettled()
         {

@@ -3,7 +3,9 @@
 use super::Inner;
 use crate::{
     config::ProducerConfig,
-    dead_letters::{ATTEMPTS, GROUP, ID, REASON, SEQUENCE, STREAM, TIME, TOPIC, TRUNCATED, is_ours},
+    dead_letters::{
+        ATTEMPTS, FAILURES, GROUP, ID, REASON, SEQUENCE, STREAM, TIME, TOPIC, TRUNCATED, is_ours,
+    },
     error::{ErrorKind, Result},
     jetstream::names::letters_topic,
     message::{Delivery, Meta, SendOptions},
@@ -40,6 +42,7 @@ impl Inner {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis());
         put(REASON, reason.to_owned());
         put(ATTEMPTS, d.attempt().to_string());
+        put(FAILURES, d.failures.to_string());
         put(TOPIC, d.topic.to_string());
         put(GROUP, group.clone());
         put(STREAM, stream.to_string());

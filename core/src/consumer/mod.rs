@@ -4,8 +4,10 @@
 
 mod buffer;
 mod core_mode;
+mod examine;
 mod failing;
 mod handling;
+mod history;
 mod inner;
 mod keeping;
 mod lanes;
@@ -13,9 +15,11 @@ mod leaving;
 mod letters;
 mod prefetch;
 mod pull;
+mod records;
 mod replays;
 mod runner;
 mod status;
+mod unsettled;
 
 use crate::{
     bus::Shared,
@@ -23,13 +27,14 @@ use crate::{
     error::{Error, ErrorKind, Result},
     mailbox::{Body, Completion, Mailbox, Post},
     message::Delivery,
+    planted::{Bug, planted},
 };
-use buffer::{Buffer, Ended};
+use buffer::{Buffer, Ended, Returned, Settled};
 use bytes::Bytes;
-use inner::Handle;
+use inner::{Busy, Handle};
 use prefetch::Prefetch;
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -92,10 +97,14 @@ impl Consumer {
         let stream = shared.stream_to_read(topic, &config).await?;
         let durable = shared.durable(&stream, topic, &config).await?;
         let allowed = durable.max_ack_pending.min(durable.max_batch);
-        // A durable that delivers less often than we would: its last attempt is ours, too.
-        let attempts = durable.max_deliver.map_or(config.attempts(), |n| n.min(config.attempts()));
-        let config = ConsumerConfig { max_deliver: Some(attempts), ..config };
+        // A durable that delivers less often than we would: its last delivery is our last, too.
+        let failures = durable.max_deliver.map_or(config.attempts(), |n| n.min(config.attempts()));
+        let config = ConsumerConfig { max_deliver: Some(failures), ..config };
         let this = Self::new(shared, topic, config, Some(stream.name.as_str().into()), allowed);
+        let _ = this.inner.backoff.set(durable.backoff.clone());
+        if let Some(n) = durable.max_deliver {
+            let _ = this.inner.last_delivery.set(n);
+        }
         pull::start(&this.inner, &stream.name, durable.clone()).await?;
         if this.inner.config.dead_letter {
             shared.spawn(replays::follow(Arc::downgrade(&this.inner), stream.name, durable));
@@ -140,7 +149,7 @@ impl Consumer {
         allowed: usize,
     ) -> Self {
         let by_key = config.order == Some(Order::Key);
-        let buffer = Buffer::new(Prefetch::new(config.prefetch, allowed), by_key);
+        let buffer = Buffer::new(Prefetch::new(config.prefetch, allowed), config.prefetch_bytes, by_key);
         Self { inner: Arc::new(Handle::new(Inner::new(shared, topic, config, stream, buffer))) }
     }
 
@@ -192,7 +201,7 @@ impl Consumer {
         let (until, mut out) = (tokio::time::Instant::now() + timeout, Vec::new());
         loop {
             match self.take(max - out.len(), &mut out) {
-                Ok(true) => {}
+                Ok(true) => self.want(max - out.len()),
                 Ok(false) if out.is_empty() => {
                     return Err(Error::closed("consumer").topic(self.topic()).group(self.group()));
                 }
@@ -208,15 +217,33 @@ impl Consumer {
 
     /// Takes what is buffered, up to `max`, without waiting. False once the consumer was closed.
     pub fn take(&self, max: usize, into: &mut Vec<Delivery>) -> Result<bool> {
+        self.take_up_to(|_| max, into)
+    }
+
+    /// Hosts: the same to hand out one by one: no more than other workers can spare, by the pace so far.
+    pub fn take_ahead(&self, max: usize, into: &mut Vec<Delivery>) -> Result<bool> {
+        self.take_up_to(|b| b.chunk().min(max), into)
+    }
+
+    fn take_up_to(&self, max: impl FnOnce(&Buffer) -> usize, into: &mut Vec<Delivery>) -> Result<bool> {
         let i = &self.inner;
+        let (before, mut over) = (into.len(), Vec::new());
         let mut b = i.buffer.lock();
-        let before = into.len();
-        b.take(max, into);
+        let max = max(&b);
+        b.take(max, Instant::now(), into, &mut over);
         let low = b.tell_room();
         let ended = if into.len() == before { b.ended.clone() } else { None };
         drop(b);
         if low {
             i.room.notify_one();
+        }
+        for (d, reason) in over {
+            self.end(&d, &reason);
+        }
+        if planted(Bug::AckFirst) && i.is_handling() {
+            for d in &into[before..] {
+                self.settle(d.token, &Settle::Ack);
+            }
         }
         match ended {
             None => Ok(true),
@@ -225,14 +252,49 @@ impl Consumer {
         }
     }
 
-    /// Handlers: what is handed out from now on counts against the prefetch until it is settled.
+    /// Hosts: so many messages are waited for; they are asked for whatever the prefetch.
+    pub fn want(&self, messages: usize) {
+        let mut b = self.inner.buffer.lock();
+        b.want(messages);
+        if b.tell_room() {
+            drop(b);
+            self.inner.room.notify_one();
+        }
+    }
+
+    /// Handlers: they get what is handed out until [`handled`](Self::handled). It counts against the prefetch until it is
+    /// settled, and what was delivered before is examined first.
     pub fn handle(&self) {
-        self.inner.buffer.lock().handle(self.inner.config.concurrency);
+        let i = &self.inner;
+        i.handling.fetch_add(1, Ordering::AcqRel);
+        let mut b = i.buffer.lock();
+        b.handle(i.config.concurrency);
+        let (low, questions) = (b.tell_room(), b.has_questions());
+        drop(b);
+        if low {
+            i.room.notify_one();
+        }
+        if questions {
+            i.examine();
+        }
+    }
+
+    /// The end of [`handle`](Self::handle): once the consumer is closed, what is unsettled is no longer kept from
+    /// redelivery.
+    pub fn handled(&self) {
+        let ended = |n: usize| Some(n.saturating_sub(1));
+        let _ = self.inner.handling.fetch_update(Ordering::AcqRel, Ordering::Acquire, ended);
     }
 
     /// Asks to be told when there is something to take, or the end; false when there is already.
     pub fn arm(&self, waiter: Completion) -> bool {
-        self.inner.buffer.lock().arm(waiter)
+        let mut b = self.inner.buffer.lock();
+        let armed = b.arm(waiter, Instant::now());
+        if armed && b.tell_room() {
+            drop(b);
+            self.inner.room.notify_one();
+        }
+        armed
     }
 
     /// Hosts: takes a wait back; false when its letter is on its way already.
@@ -249,20 +311,48 @@ impl Consumer {
             return b.put_back(deliveries.into_iter(), &mut post);
         }
         drop(b);
-        for d in &deliveries {
-            self.settle(d.token, &Settle::Nak(None));
-        }
+        self.give_back(deliveries.iter().map(|d| d.token));
     }
 
-    /// Says how a delivery goes on; batched on the wire. False when it was settled already, or needs no settling.
-    pub fn settle(&self, token: u64, how: &Settle) -> bool {
+    /// Lets other workers have, at once, what was taken and not begun.
+    pub fn give_back(&self, tokens: impl Iterator<Item = u64>) {
         let i = &self.inner;
-        let Some(ack) = i.settle(token, how) else { return false };
+        let back = |s: Settled| Returned { ack: s.ack, known: s.known, attempt: s.attempt };
+        let returned = tokens.filter_map(|t| i.settle(t, &Settle::Nak(None)).map(back)).collect();
+        let unbegun = i.give_back(returned);
+        i.record_later(unbegun);
+    }
+
+    /// Says how a delivery goes on; batched on the wire. False when it was settled already, needs no settling, or the
+    /// bus is closed.
+    pub fn settle(&self, token: u64, how: &Settle) -> bool {
+        if matches!(how, Settle::Nak(_)) {
+            let unmarked = self.inner.buffer.lock().unmarked(token);
+            if let Some((known, record)) = unmarked {
+                // It ran alone, and did not die: its mark must be gone before it comes again.
+                let (this, how, busy) = (self.clone(), how.clone(), Busy::of(&self.inner));
+                self.inner.shared.spawn(async move {
+                    if let Err(e) = busy.0.write_record(known, &record).await {
+                        tracing::debug!(error = %e, topic = %busy.0.topic, "a mark is left");
+                    }
+                    this.settle_now(token, &how);
+                });
+                return true;
+            }
+        }
+        self.settle_now(token, how)
+    }
+
+    fn settle_now(&self, token: u64, how: &Settle) -> bool {
+        let i = &self.inner;
+        let Some(settled) = i.settle(token, how) else { return false };
         if *how != Settle::InProgress {
             i.shared.metrics.settled.add(1);
         }
-        i.shared.pipeline.plain(ack, None, None, how.body());
-        true
+        match how {
+            Settle::Nak(Some(delay)) => i.nak_after(settled, *delay),
+            _ => i.shared.pipeline.plain(settled.ack, None, None, how.body()),
+        }
     }
 
     /// Acks many deliveries at once.
@@ -271,13 +361,16 @@ impl Consumer {
         let mut b = self.inner.buffer.lock();
         let acks: Vec<_> =
             tokens.filter_map(|t| b.settle(t, &Settle::Ack, Instant::now, &mut post)).collect();
-        let low = b.tell_room();
+        let (low, questions) = (b.tell_room(), b.has_questions());
         drop(b);
         if low {
             self.inner.room.notify_one();
         }
+        if questions {
+            self.inner.examine();
+        }
         self.inner.shared.metrics.settled.add(acks.len() as u64);
-        self.inner.shared.pipeline.plain_many(acks.into_iter().map(|a| (a, Settle::Ack.body())));
+        self.inner.shared.pipeline.plain_many(acks.into_iter().map(|a| (a.ack, Settle::Ack.body())));
     }
 
     /// Acks and waits for the server's word.
@@ -289,14 +382,14 @@ impl Consumer {
         if i.stream.is_none() {
             return Ok(());
         }
-        let Some(ack) = i.settle(token, &Settle::Ack) else {
+        let Some(settled) = i.settle(token, &Settle::Ack) else {
             return Err(Error::new(ErrorKind::Conflict, "the message was settled already")
                 .topic(&*i.topic)
                 .group(&i.config.group));
         };
         i.shared.metrics.settled.add(1);
         let named = |e: Error| e.topic(&*i.topic).group(&i.config.group);
-        i.shared.pipeline.request(ack, b"+ACK", timeout).await.map(drop).map_err(named)
+        i.shared.pipeline.request(settled.ack, b"+ACK", timeout).await.map(drop).map_err(named)
     }
 
     /// Hosts: starts a confirmed ack.

@@ -1,53 +1,107 @@
-//! How many messages may be here or on their way, where nobody said so: as many as are some hundredths of a second's work.
+//! How many messages a consumer asks for in advance. Pure.
+//!
+//! Without a setting it starts with what can begin soon: what handlers run at once, and one more. From there it follows
+//! the measured pace: some hundredths of a second of work. So quick messages come in large batches, and workers of slow
+//! jobs share them.
 
 use std::time::{Duration, Instant};
 
-/// So many whatever the pace.
-const LEAST: usize = 256;
-/// So many where they are handled fast: the server is asked a quarter as often, and sends and gets more at a time.
+/// The most, however fast they are handled.
 const MOST: usize = 1024;
-/// Half of it handled in less: there may be twice as many.
-const FAST: Duration = Duration::from_millis(5);
-/// Half of it handled in more: others should have some of them.
-const SLOW: Duration = Duration::from_millis(20);
+/// The work asked for in advance, by the pace of the last messages.
+const WINDOW: Duration = Duration::from_millis(30);
+/// Messages that take less each are quick: where the consumer waits for them while the stream has more, the network is
+/// slower than the work, and the limit grows whatever the pace.
+const QUICK: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Default)]
 pub(super) struct Prefetch {
-    limit: usize,
-    least: usize,
-    most: usize,
-    /// When the last half was asked for.
+    given: Option<usize>,
+    /// The most the durable allows.
+    allowed: usize,
+    /// The least: what can begin soon.
+    base: usize,
+    auto: usize,
+    /// When the pace was last measured.
     since: Option<Instant>,
+    /// How long the consumer has waited for messages since then.
+    idle: Duration,
+    /// Whether the stream had more messages for the group when the last one was sent.
+    backlog: bool,
 }
 
 impl Prefetch {
     /// What was given, or what the pace makes of it; never above what the durable allows.
     pub(super) fn new(given: Option<usize>, allowed: usize) -> Self {
-        let (least, most) = given.map_or((LEAST, MOST), |n| (n, n));
-        let (least, most) = (least.min(allowed), most.min(allowed));
-        Self { limit: least, least, most, since: None }
+        Self { given, allowed, base: 1, auto: 1, since: None, idle: Duration::ZERO, backlog: false }
     }
 
     pub(super) fn limit(&self) -> usize {
-        self.limit
+        self.given
+            .unwrap_or(self.auto)
+            .max(if self.given.is_some() { self.base - 1 } else { 0 })
+            .min(self.allowed)
     }
 
-    /// At least so many, for as many are handled at once.
-    pub(super) fn at_least(&mut self, n: usize) {
-        for bound in [&mut self.limit, &mut self.least, &mut self.most] {
-            *bound = (*bound).max(n);
-        }
+    pub(super) fn allowed(&self) -> usize {
+        self.allowed
     }
 
-    /// Half of it has been handled.
-    pub(super) fn half_used(&mut self, now: Instant) {
+    pub(super) fn is_given(&self) -> bool {
+        self.given.is_some()
+    }
+
+    /// New messages are asked for when no more than this is here.
+    pub(super) fn low(&self) -> usize {
+        (self.limit() / 2).max(self.base - 1)
+    }
+
+    /// Whether it asks for more than can begin soon.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.given.is_none() && self.limit() > self.base
+    }
+
+    /// How many messages a host may take in one go without another worker waiting for them.
+    pub(super) fn chunk(&self) -> usize {
+        (self.auto / 4).max(1)
+    }
+
+    /// Handlers run so many at once: they hold what they run until it is settled.
+    pub(super) fn handle(&mut self, at_once: usize) {
+        self.base = at_once.saturating_add(1);
+        self.auto = self.auto.max(self.base);
+    }
+
+    /// The consumer has waited for a message.
+    pub(super) fn waited(&mut self, time: Duration) {
+        self.idle += time;
+    }
+
+    /// The server had no messages for a while.
+    pub(super) fn rest(&mut self) {
+        self.auto = self.base;
+    }
+
+    /// Whether the stream has more messages for the group.
+    pub(super) fn backlog(&mut self, more: bool) {
+        self.backlog = more;
+    }
+
+    /// Follows the pace: `used` messages were handled since the last measurement.
+    pub(super) fn measure(&mut self, now: Instant, used: usize) {
+        let idle = std::mem::take(&mut self.idle);
         let Some(since) = self.since.replace(now) else { return };
-        let took = now.saturating_duration_since(since);
-        if took < FAST {
-            self.limit = (self.limit * 2).min(self.most);
-        } else if took > SLOW {
-            self.limit = (self.limit / 2).max(self.least);
+        let took = now.saturating_duration_since(since).max(Duration::from_micros(1));
+        let each = took.saturating_sub(idle) / u32::try_from(used.max(1)).unwrap_or(u32::MAX);
+        // A pace of more than the most in a microsecond is not met.
+        let ahead = (used as f64 * WINDOW.as_secs_f64() / took.as_secs_f64()).min(MOST as f64);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between 0 and MOST
+        let mut target = self.base + ahead as usize;
+        if self.backlog && !idle.is_zero() && each < QUICK {
+            target = target.max(self.auto.saturating_mul(2));
         }
+        let most = MOST.max(self.base);
+        self.auto = target.clamp(self.auto / 2, self.auto.saturating_mul(2)).clamp(self.base, most);
     }
 }
 
@@ -55,38 +109,75 @@ impl Prefetch {
 mod tests {
     use super::*;
 
-    /// What the limit is after halves that took so many milliseconds each.
-    fn after(p: &mut Prefetch, halves: &[u64]) -> usize {
+    const US: fn(u64) -> Duration = Duration::from_micros;
+
+    /// A worker that is never out of messages: each takes so long; the limit after so many measurements.
+    fn after(p: &mut Prefetch, each: Duration, times: usize) -> usize {
         let mut now = p.since.unwrap_or_else(Instant::now);
-        for ms in halves {
-            now += Duration::from_millis(*ms);
-            p.half_used(now);
+        for _ in 0..times {
+            let used = p.limit() - p.low();
+            now += each * u32::try_from(used).unwrap();
+            p.backlog(true);
+            p.measure(now, used);
         }
         p.limit()
     }
 
     #[test]
-    fn it_grows_where_messages_are_handled_fast_and_shrinks_where_not() {
+    fn it_starts_with_what_can_begin_soon_and_follows_the_pace() {
         let mut p = Prefetch::new(None, 65_536);
-        assert_eq!(after(&mut p, &[0]), 256, "the first is no measure");
-        assert_eq!(after(&mut p, &[1]), 512);
-        assert_eq!(after(&mut p, &[1, 1, 1]), 1024);
-        assert_eq!(after(&mut p, &[10, 19, 10]), 1024, "neither fast nor slow");
-        assert_eq!(after(&mut p, &[21]), 512);
-        assert_eq!(after(&mut p, &[500, 500]), 256);
+        assert_eq!((p.limit(), p.low(), p.chunk()), (1, 0, 1), "an iteration: one in hand, one here");
+        p.handle(8);
+        assert_eq!((p.limit(), p.low()), (9, 8));
+        assert_eq!(after(&mut p, Duration::from_millis(100), 50), 9, "slow jobs are left to others");
+        assert_eq!(after(&mut p, US(20), 12), 1024, "quick messages come in large batches");
+        assert_eq!(p.chunk(), 256);
+        let steady = after(&mut p, US(300), 20);
+        assert!((100..120).contains(&steady), "{steady}: 30 ms of work, and what runs");
+        p.rest();
+        assert_eq!(p.limit(), 9);
+    }
+
+    #[test]
+    fn one_slow_message_in_a_while_does_not_make_it_slow() {
+        let mut p = Prefetch::new(None, 65_536);
+        after(&mut p, US(20), 20);
+        let now = p.since.unwrap() + Duration::from_millis(500);
+        p.measure(now, 512);
+        assert_eq!(p.limit(), 512, "at most half of it in one step");
+    }
+
+    #[test]
+    fn a_slow_network_is_no_slow_worker() {
+        let mut p = Prefetch::new(None, 65_536);
+        let mut now = Instant::now();
+        for _ in 0..20 {
+            let used = p.limit() - p.low();
+            now += Duration::from_millis(50) + US(20) * u32::try_from(used).unwrap();
+            p.waited(Duration::from_millis(50));
+            p.backlog(true);
+            p.measure(now, used);
+        }
+        assert_eq!(p.limit(), 1024);
+        let mut p = Prefetch::new(None, 65_536);
+        for _ in 0..20 {
+            now += Duration::from_millis(50);
+            p.waited(Duration::from_millis(50));
+            p.measure(now, 1);
+        }
+        assert_eq!(p.limit(), 1, "a trickle needs no credit in advance");
     }
 
     #[test]
     fn what_was_given_or_allowed_bounds_it() {
-        for (given, allowed, want) in
-            [(Some(16), 65_536, 16), (None, 5, 5), (Some(100), 5, 5), (Some(4000), 65_536, 4000)]
+        for (given, allowed, want) in [(Some(16), 65_536, 16), (Some(100), 5, 5), (Some(4000), 65_536, 4000)]
         {
             let mut p = Prefetch::new(given, allowed);
-            assert_eq!((p.limit(), after(&mut p, &[0, 1, 1, 500])), (want, want));
+            assert_eq!((p.limit(), after(&mut p, US(1), 20)), (want, want));
         }
-        assert_eq!(after(&mut Prefetch::new(None, 1000), &[0, 1, 1, 1]), 1000);
-        let mut p = Prefetch::new(None, 65_536);
-        p.at_least(2000);
-        assert_eq!(after(&mut p, &[0, 1, 500, 500]), 2000);
+        assert_eq!(after(&mut Prefetch::new(None, 100), US(1), 20), 100);
+        let mut p = Prefetch::new(Some(4), 65_536);
+        p.handle(10);
+        assert_eq!(p.limit(), 10, "what runs at once has a place each");
     }
 }

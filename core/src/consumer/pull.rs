@@ -5,7 +5,7 @@
 
 use super::{
     Inner, Settle,
-    buffer::Ended,
+    buffer::{Ask, Ended},
     keeping::{HEARTBEAT, period, quiet},
     status::{Action, action},
 };
@@ -26,6 +26,9 @@ use tokio::sync::Notify;
 
 const BATCH: usize = 1024;
 const EXPIRES: Duration = Duration::from_secs(30);
+/// The same for what is asked for in advance of what can begin soon: when the stream runs dry, the next messages must not
+/// all come here.
+const AHEAD: Duration = Duration::from_secs(1);
 /// The wait before pulling again after the server could not serve a pull.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -52,7 +55,7 @@ pub(super) struct Loop {
     durable: Durable,
     pub(super) sub: Subscriber,
     /// Where pulls are answered; each generation of pulls has a number of its own below it.
-    inbox: String,
+    pub(super) inbox: String,
     generation: u64,
     next: Subject,
     /// The last sign of life while something is requested.
@@ -102,17 +105,7 @@ impl Loop {
         name: String,
         durable: Durable,
     ) -> Result<Self> {
-        let inbox = inner.shared.client.new_inbox();
-        let inbox = match source {
-            // By this name it is told when the server denies it.
-            Source::Topic => inner.inbox.get_or_init(|| inbox).clone(),
-            Source::Replays { .. } => inbox,
-        };
-        let sub = inner.shared.client.subscribe(format!("{inbox}.*")).await.map_err(|e| {
-            Error::new(ErrorKind::Connection, "the inbox could not be subscribed")
-                .topic(&*inner.topic)
-                .server(e.to_string())
-        })?;
+        let (inbox, sub) = subscribe(inner, &source).await?;
         Ok(Self {
             inner: inner.clone(),
             source,
@@ -163,7 +156,13 @@ impl Loop {
                         self.forget_pulls();
                     }
                 }
-                Event::Tick => self.tick(),
+                Event::Tick => {
+                    if self.tick()
+                        && let Err(e) = self.sleep().await
+                    {
+                        break Ended::Failed(e);
+                    }
+                }
                 Event::Stop => break inner.ending(),
                 Event::Lost => {
                     let lost = || Error::closed("connection").topic(&*inner.topic);
@@ -192,7 +191,7 @@ impl Loop {
                 let mut post = Post::default();
                 let mut b = self.inner.buffer.lock();
                 b.expire(now, &mut post);
-                if b.requested == 0 {
+                if b.requested() == 0 {
                     self.alive = now;
                 }
                 (b.ask(now), b.next_due())
@@ -200,37 +199,35 @@ impl Loop {
             Source::Replays { requested: 0 } => {
                 self.alive = now;
                 self.source = Source::Replays { requested: REPLAYS };
-                (REPLAYS, None)
+                (Some(Ask { messages: REPLAYS, bytes: None, ahead: false }), None)
             }
-            Source::Replays { .. } => (0, None),
+            Source::Replays { .. } => (None, None),
         };
-        if want > 0 {
+        if let Some(want) = want {
             self.ask(want);
         }
         due.map(|at| at.saturating_duration_since(now).max(Duration::from_millis(1)))
     }
 
-    fn ask(&self, want: usize) {
-        let expires = EXPIRES.min(self.durable.max_expires);
+    fn ask(&self, want: Ask) {
+        let expires = if want.ahead { AHEAD } else { EXPIRES }.min(self.durable.max_expires);
+        let bytes = want.bytes.map(|n| format!(",\"max_bytes\":{}", n.min(self.durable.max_bytes)));
         let body = format!(
-            "{{\"batch\":{},\"expires\":{},\"idle_heartbeat\":{}}}",
-            want.min(self.durable.max_batch),
+            "{{\"batch\":{},\"expires\":{},\"idle_heartbeat\":{}{}}}",
+            want.messages.min(self.durable.max_batch),
             expires.as_nanos(),
-            HEARTBEAT.min(expires / 3).as_nanos()
+            HEARTBEAT.min(expires / 3).as_nanos(),
+            bytes.unwrap_or_default(),
         );
         let inbox = format!("{}.{}", self.inbox, self.generation);
         self.inner.publish(self.next.clone(), Some(inbox.into()), body.into());
     }
 
-    /// So much of what was requested has come, or will not come any more; none: all of it.
-    fn requested(&mut self, less: Option<usize>) {
-        let left = |n: usize| less.map_or(0, |less| n.saturating_sub(less));
+    /// So much of what was requested will not come any more; none: all of it.
+    fn released(&mut self, messages: Option<usize>, bytes: Option<usize>) {
         match &mut self.source {
-            Source::Topic => {
-                let mut b = self.inner.buffer.lock();
-                b.requested = left(b.requested);
-            }
-            Source::Replays { requested } => *requested = left(*requested),
+            Source::Topic => self.inner.buffer.lock().released(messages, bytes),
+            Source::Replays { requested } => *requested = messages.map_or(0, |n| requested.saturating_sub(n)),
         }
     }
 
@@ -238,8 +235,9 @@ impl Loop {
         self.generation += 1;
         self.alive = Instant::now();
         self.not_before = None;
-        self.requested(None);
-        self.inner.buffer.lock().interrupted(self.alive, self.durable.ack_wait);
+        self.released(None, None);
+        let mut b = self.inner.buffer.lock();
+        b.interrupted(self.alive, self.durable.ack_wait);
     }
 
     fn again_later(&mut self) {
@@ -263,8 +261,10 @@ impl Loop {
         }
         if !batch.is_empty() {
             self.inner.shared.metrics.received.add(batch.len() as u64);
-            self.requested(Some(batch.len()));
-            self.inner.take_in(batch, self.alive);
+            if let Source::Replays { requested } = &mut self.source {
+                *requested = requested.saturating_sub(batch.len());
+            }
+            self.inner.take_in(batch, self.alive, matches!(self.source, Source::Topic));
         }
         flow
     }
@@ -292,10 +292,20 @@ impl Loop {
         if !current {
             return Flow::Go;
         }
-        let pending = m.headers.as_ref().and_then(|h| h.get("Nats-Pending-Messages")?.as_str().parse().ok());
+        let number = |name: &str| m.headers.as_ref().and_then(|h| h.get(name)?.as_str().parse().ok());
+        let (pending, bytes) = (number("Nats-Pending-Messages"), number("Nats-Pending-Bytes"));
         match action(status, text, pending) {
             Action::Alive => {}
-            Action::Release(Some(n)) => self.requested(Some(n)),
+            Action::Release(Some(n)) => {
+                self.released(Some(n), bytes);
+                if status == 408 && matches!(self.source, Source::Topic) {
+                    self.inner.buffer.lock().rest();
+                }
+            }
+            Action::Oversize(n) => {
+                self.released(Some(n), bytes);
+                self.inner.buffer.lock().oversize();
+            }
             Action::Release(None) | Action::Again => self.again_later(),
             Action::Check => return self.check(text).await,
             Action::Fail => {
@@ -337,21 +347,28 @@ impl Loop {
         }
     }
 
-    /// Extends what is unsettled, and pulls anew when the server has gone quiet.
-    pub(super) fn tick(&mut self) {
+    /// Extends what is unsettled, and pulls again when the server has gone quiet. True when nothing was taken for so long
+    /// that others should have what is buffered.
+    pub(super) fn tick(&mut self) -> bool {
         if !self.inner.shared.link.is_connected() {
-            return;
+            return false;
         }
         let now = Instant::now();
-        let (extend, requested) = match self.source {
+        let ack_wait = self.durable.ack_wait;
+        let (extend, sleepy, requested) = match self.source {
             Source::Topic => {
                 let mut b = self.inner.buffer.lock();
-                let (quiet, cap) = (quiet(self.durable.ack_wait), self.inner.config.max_processing);
+                let dropped = b.drop_stale(now, ack_wait);
+                if dropped > 0 {
+                    tracing::debug!(dropped, topic = %self.inner.topic, "others have what could not be extended");
+                }
+                let sleepy = b.fall_asleep(now, ack_wait);
+                let (quiet, cap) = (quiet(ack_wait), self.inner.config.max_processing);
                 let extend = if b.has_unsettled() { b.extend_quiet(now, quiet, cap) } else { Vec::new() };
-                (extend, b.requested)
+                (extend, sleepy, b.requested())
             }
             // The topic's loop extends these, too.
-            Source::Replays { requested } => (Vec::new(), requested),
+            Source::Replays { requested } => (Vec::new(), false, requested),
         };
         if !extend.is_empty() {
             self.inner.shared.pipeline.plain_many(extend.into_iter().map(|a| (a, Settle::InProgress.body())));
@@ -360,7 +377,24 @@ impl Loop {
             tracing::debug!(topic = %self.inner.topic, "no heartbeat: pulling again");
             self.forget_pulls();
         }
+        sleepy
     }
+}
+
+/// An inbox for pulls.
+pub(super) async fn subscribe(inner: &Inner, source: &Source) -> Result<(String, Subscriber)> {
+    let inbox = inner.shared.client.new_inbox();
+    if matches!(source, Source::Topic) {
+        // The server's denials name it.
+        *inner.inbox.lock() = Some(inbox.clone());
+    }
+    let failed = |e: async_nats::SubscribeError| {
+        Error::new(ErrorKind::Connection, "the inbox could not be subscribed")
+            .topic(&*inner.topic)
+            .server(e.to_string())
+    };
+    let sub = inner.shared.client.subscribe(format!("{inbox}.*")).await.map_err(failed)?;
+    Ok((inbox, sub))
 }
 
 async fn sleep_or_never(wait: Option<Duration>) {

@@ -2,11 +2,13 @@
 //!
 //! The hosts have runners of their own, on their own event loops; what a handler's end means is [`Handled`]'s in all.
 
-use super::{Consumer, Handled, Settle, inner::stopped};
+use super::{
+    Consumer, Handled, Settle,
+    inner::{Busy, stopped},
+};
 use crate::{error::Result, message::Delivery};
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use std::{any::Any, panic::AssertUnwindSafe};
-use tokio::sync::watch;
 
 impl<E: std::fmt::Display> From<std::result::Result<(), E>> for Handled {
     fn from(result: std::result::Result<(), E>) -> Self {
@@ -43,18 +45,18 @@ impl Drop for Held<'_> {
 }
 
 /// A run that has not ended: closing the bus waits for it.
-struct Run<'a>(&'a watch::Sender<usize>);
+struct Run<'a>(&'a Consumer, #[allow(dead_code)] Busy);
 
 impl<'a> Run<'a> {
-    fn begin(runs: &'a watch::Sender<usize>) -> Self {
-        runs.send_modify(|n| *n += 1);
-        Self(runs)
+    fn begin(consumer: &'a Consumer) -> Self {
+        consumer.handle();
+        Self(consumer, Busy::of(&consumer.inner))
     }
 }
 
 impl Drop for Run<'_> {
     fn drop(&mut self) {
-        self.0.send_modify(|n| *n -= 1);
+        self.0.handled();
     }
 }
 
@@ -84,8 +86,7 @@ impl Consumer {
         Fut::Output: Into<Handled>,
     {
         let inner = &self.inner;
-        self.handle();
-        let _run = Run::begin(&inner.runs);
+        let _run = Run::begin(self);
         let mut stop = inner.stop.subscribe();
         let drained = async {
             stopped(&mut stop).await;
@@ -105,8 +106,7 @@ impl Consumer {
                 () = &mut drained => return ended.unwrap_or(Ok(())),
                 Some(()) = running.next() => {}
                 next = self.next(), if more => match next {
-                    Ok(Some(d)) if self.admit(&d) => running.push(self.one(&handler, d)),
-                    Ok(Some(_)) => {}
+                    Ok(Some(d)) => running.push(self.one(&handler, d)),
                     Ok(None) => ended = Some(Ok(())),
                     Err(e) => ended = Some(Err(e)),
                 },

@@ -7,6 +7,8 @@ pub(crate) enum Action {
     Alive,
     /// The pull has ended: this much of its credit comes back; `None` means all of it.
     Release(Option<usize>),
+    /// The next message is larger than what the pull allows in bytes: this much of its credit comes back.
+    Oversize(usize),
     /// The server cannot serve the pull now: wait a little, then pull again.
     Again,
     /// The durable may be gone: ask, before going on.
@@ -21,6 +23,7 @@ pub(crate) fn action(status: u16, text: &str, pending: Option<usize>) -> Action 
     match status {
         100 => Action::Alive,
         404 | 408 => Action::Release(pending),
+        409 if has("message size exceeds") => pending.map_or(Action::Release(None), Action::Oversize),
         409 if has("consumer deleted") || has("push based") || has("consumer is") => Action::Check,
         400 => Action::Fail,
         409 if has("exceeded maxrequest") => Action::Fail,
@@ -60,6 +63,7 @@ mod tests {
             (409, "Consumer is push based", None, Action::Check),
             (409, "Batch Completed", Some(0), Action::Release(Some(0))),
             (409, "Exceeded MaxWaiting", None, Action::Release(None)),
+            (409, "Message Size Exceeds MaxBytes", Some(3), Action::Oversize(3)),
             (409, "Exceeded MaxRequestBatch of 10", None, Action::Fail),
             (400, "Bad Request", None, Action::Fail),
             (503, "", None, Action::Check),

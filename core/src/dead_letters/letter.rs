@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 pub(crate) const REASON: &str = "Dlq-Reason";
 pub(crate) const ATTEMPTS: &str = "Dlq-Attempts";
+/// How often handlers failed on it, or died with it.
+pub(crate) const FAILURES: &str = "Dlq-Failures";
 pub(crate) const TOPIC: &str = "Dlq-Topic";
 pub(crate) const GROUP: &str = "Dlq-Group";
 pub(crate) const STREAM: &str = "Dlq-Stream";
@@ -38,8 +40,10 @@ pub struct DeadLetter {
     pub group: String,
     /// What the last attempt failed with.
     pub reason: String,
-    /// Attempts made.
+    /// How often the server delivered it.
     pub attempts: u64,
+    /// How often handlers failed on it, or died with it.
+    pub failures: u64,
     /// When it became a dead letter: Unix time in milliseconds.
     pub time_ms: i64,
     /// The key it was sent with.
@@ -67,6 +71,8 @@ impl DeadLetter {
             group: text(GROUP),
             reason: text(REASON),
             attempts: number(ATTEMPTS).unwrap_or_default(),
+            // A letter of an earlier version: there each delivery counted.
+            failures: number(FAILURES).or(number(ATTEMPTS)).unwrap_or_default(),
             time_ms: get(TIME).and_then(|v| v.parse().ok()).unwrap_or_default(),
             key: get(KEY_HEADER).map(str::to_owned),
             id: get(ID).map(str::to_owned),
@@ -152,6 +158,7 @@ mod tests {
             group: "g".into(),
             reason: "boom".into(),
             attempts: 3,
+            failures: 3,
             time_ms: 1,
             key: Some("k".into()),
             id: Some("evt".into()),
@@ -174,6 +181,7 @@ mod tests {
             headers: Some(headers),
             reply: None,
             meta: Some(meta),
+            failures: 0,
         };
         let d = restored(d).unwrap();
         assert_eq!((d.topic.as_str(), d.key(), d.id()), ("a.b", Some("k"), Some("evt")));

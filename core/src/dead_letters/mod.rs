@@ -8,7 +8,8 @@ mod letter;
 
 pub use letter::DeadLetter;
 pub(crate) use letter::{
-    ATTEMPTS, GROUP, ID, REASON, SEQUENCE, STREAM, TIME, TOPIC, TRUNCATED, is_ours, read_headers, restored,
+    ATTEMPTS, FAILURES, GROUP, ID, REASON, SEQUENCE, STREAM, TIME, TOPIC, TRUNCATED, is_ours, read_headers,
+    restored,
 };
 
 use crate::{

@@ -129,6 +129,20 @@ impl Shared {
         }
     }
 
+    /// Stores a message of our own, and waits for the server's ack.
+    pub(crate) async fn store(&self, topic: String, body: &[u8]) -> Result<()> {
+        let named = |e: Error| e.topic(&*topic);
+        let reply =
+            self.pipeline.request(topic.clone(), body, self.config.api_timeout).await.map_err(named)?;
+        let answer: Value =
+            serde_json::from_slice(&reply.body).map_err(|e| named(unreadable("a publish", &e)))?;
+        match answer.get("error").map(ApiError::deserialize) {
+            Some(Ok(e)) => Err(named(api_error(&e))),
+            Some(Err(e)) => Err(named(unreadable("a publish", &e))),
+            None => Ok(()),
+        }
+    }
+
     /// Asks for the account at the beginning: an address under which nothing answers is a mistake then.
     pub(crate) async fn check_jetstream(&self) -> Result<()> {
         match self.account().await {

@@ -1,4 +1,4 @@
-//! Every name that is derived from another one: streams, subjects of dead letters and replays, their durable. Pure.
+//! Every name that is derived from another one: streams, subjects of dead letters, replays and records. Pure.
 
 use crate::config::StreamLayout;
 
@@ -47,6 +47,24 @@ pub(crate) fn replays_topic(stream: &str, group: &str) -> String {
 /// The durable by which a group reads its replays.
 pub(crate) fn replays_durable(group: &str) -> String {
     format!("{group}_replays")
+}
+
+/// The stream of the records of what handlers did to a stream's messages.
+pub(crate) fn attempts_stream(stream: &str) -> String {
+    format!("{stream}_ATTEMPTS")
+}
+/// Everything that the stream of records stores.
+pub(crate) fn attempts_subject(stream: &str) -> String {
+    format!("attempts.{stream}.>")
+}
+/// Where the record of a message is stored; `replay` is its sequence among the replays, if it is one.
+pub(crate) fn attempts_topic(stream: &str, group: &str, sequence: u64, replay: Option<u64>) -> String {
+    let replay = replay.map_or_else(String::new, |n| format!("-r{n}"));
+    format!("attempts.{stream}.{group}.{sequence}{replay}")
+}
+/// Where give-backs are stored: one, or all.
+pub(crate) fn returned_topic(stream: &str, group: &str, id: Option<&str>) -> String {
+    format!("attempts.{stream}.{group}.returned.{}", id.unwrap_or("*"))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ fn delivery(sequence: u64, attempt: u64, key: u8) -> Delivery {
         headers: Some(headers),
         reply: Some(format!("$JS.ACK.S.g.{attempt}.{sequence}.1.1.1").into()),
         meta: Some(Meta { sequence, attempt, timestamp_ns: 0, pending: 0, replay: None }),
+        failures: 0,
     }
 }
 
@@ -63,7 +64,7 @@ struct World {
 
 impl World {
     fn new(by_key: bool) -> Self {
-        let mut buffer = Buffer::new(Prefetch::new(Some(LIMIT), usize::MAX), by_key);
+        let mut buffer = Buffer::new(Prefetch::new(Some(LIMIT), usize::MAX), usize::MAX, by_key);
         buffer.handle(4);
         let (returned, running, out, done) = (vec![], vec![], vec![], vec![]);
         Self { buffer, now: Instant::now(), next: 1, returned, running, out, done }
@@ -77,6 +78,13 @@ impl World {
         self.buffer.push(batch, self.now, CAP, &mut Post::default());
     }
 
+    /// Nothing is known against what comes again.
+    fn examine(&mut self, post: &mut Post) {
+        for (token, ..) in self.buffer.unexamined(100) {
+            self.buffer.examined(token, Gate::Open, Record::default(), post);
+        }
+    }
+
     fn step(&mut self, op: &Op) {
         let mut post = Post::default();
         match op {
@@ -84,7 +92,7 @@ impl World {
                 self.buffer.expire(self.now, &mut post);
                 self.buffer.ask(self.now);
                 let mut batch = Vec::new();
-                for _ in 0..(*most).min(self.buffer.requested) {
+                for _ in 0..(*most).min(self.buffer.requested()) {
                     // As the server does: first what was given back and is due, then what is new.
                     if let Some(i) = self.returned.iter().position(|(_, _, at)| *at <= self.now) {
                         let (sequence, attempt, _) = self.returned.remove(i);
@@ -96,10 +104,13 @@ impl World {
                         self.next += 1;
                     }
                 }
-                self.buffer.requested -= batch.len();
+                self.buffer.received(&batch);
                 self.push(&mut batch);
             }
-            Op::Take(n) => self.buffer.take(*n, &mut self.running),
+            Op::Take(n) => {
+                self.examine(&mut post);
+                self.buffer.take(*n, self.now, &mut self.running, &mut Vec::new());
+            }
             Op::Finish(n, ok) => {
                 if self.running.is_empty() {
                     return;
@@ -143,10 +154,10 @@ proptest! {
         let mut w = World::new(by_key);
         for op in &ops {
             w.step(op);
-            prop_assert_eq!(w.buffer.counted, w.out.len(), "each unsettled message counts once");
+            prop_assert_eq!(w.buffer.unsettled.counted(), w.out.len(), "each unsettled message counts once");
             if !by_key {
                 // By key retries are asked for beyond it.
-                prop_assert!(w.buffer.counted + w.buffer.requested <= LIMIT);
+                prop_assert!(w.buffer.unsettled.counted() + w.buffer.requested() <= LIMIT);
             }
             let running: BTreeSet<_> = w.running.iter().map(|d| d.meta.as_ref().unwrap().sequence).collect();
             prop_assert_eq!(running.len(), w.running.len(), "no message runs twice at once");
@@ -162,7 +173,7 @@ proptest! {
             }
         }
         prop_assert_eq!(w.done.len(), 60, "nothing is stuck");
-        prop_assert!(!w.buffer.has_unsettled() && w.buffer.counted == 0);
+        prop_assert!(!w.buffer.has_unsettled() && w.buffer.unsettled.counted() == 0);
         if by_key {
             for key in 0..4 {
                 let of_key: Vec<_> = w.done.iter().filter(|s| World::key(**s) == key).collect();
