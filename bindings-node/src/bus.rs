@@ -58,7 +58,7 @@ impl Bus {
     /// What the settings allow and is still unwise.
     #[napi(getter, catch_unwind)]
     pub fn warnings(&self) -> Vec<String> {
-        self.inner.warnings().to_vec()
+        self.inner.warnings()
     }
     /// What happens to the connection from now on.
     #[napi(catch_unwind)]

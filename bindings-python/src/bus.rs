@@ -81,7 +81,7 @@ impl Bus {
     /// What the settings allow and is still unwise.
     #[getter]
     fn warnings(&self) -> Vec<String> {
-        self.inner.fixed().warnings().to_vec()
+        self.inner.fixed().warnings()
     }
     fn events(&self, py: Python<'_>) -> PyResult<Events> {
         Ok(Events::new(self.inner.get().or_raise(py)?.events(), self.bridges.clone()))
