@@ -9,8 +9,22 @@ use pyo3::{PyTraverseError, PyVisit};
 use pyo3::{
     exceptions::{PyRuntimeError, PyStopIteration},
     prelude::*,
-    types::PyTuple,
+    types::{PyDict, PyTuple},
 };
+
+/// What a call returns that failed when it was made: its failure is raised where it is awaited. One made where no loop
+/// runs is made again there. See `_later.py`.
+pub(crate) fn later<'py>(
+    e: PyErr,
+    of: &Bound<'py, PyAny>,
+    method: &str,
+    args: Bound<'py, PyTuple>,
+    named: Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = of.py();
+    let given = (e.into_value(py), of.getattr(method)?, args, named);
+    py.import("nats_eventbus._later")?.call_method1("later", given)
+}
 
 /// What was given to `throw`.
 pub(crate) fn thrown(exc: &Bound<'_, PyTuple>) -> PyErr {

@@ -17,13 +17,19 @@ pub(crate) struct Bridges {
 
 static RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
+/// What a call fails with where no loop runs: the cause, and the way out.
+fn no_loop(py: Python<'_>) -> PyErr {
+    let made = py.import("nats_eventbus._loops").and_then(|m| m.call_method0("no_loop"));
+    made.map_or_else(|e| e, PyErr::from_value)
+}
+
 impl Bridges {
     /// The bridge of the running loop.
     pub(crate) fn current(&self, py: Python<'_>) -> PyResult<Arc<LoopBridge>> {
         let get = RUNNING_LOOP.get_or_try_init(py, || {
             Ok::<_, PyErr>(py.import("asyncio")?.getattr("get_running_loop")?.unbind())
         })?;
-        let running = get.bind(py).call0()?;
+        let running = get.bind(py).call0().map_err(|_| no_loop(py))?;
         let mut all = self.loops.lock();
         if let Some(found) = all.iter().position(|b| b.is_of(&running)) {
             if found > 0 {

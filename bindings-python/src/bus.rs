@@ -103,12 +103,13 @@ impl Bus {
         self.bridges.counts()
     }
 
-    #[pyo3(signature = (topic, on_error=None, **settings))]
+    #[pyo3(signature = (topic, on_error=None, encoder=None, **settings))]
     fn producer(
         &self,
         py: Python<'_>,
         topic: &str,
         on_error: Option<Py<PyAny>>,
+        encoder: Option<Py<PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Producer> {
         let bus = self.inner.get().or_raise(py)?;
@@ -116,7 +117,7 @@ impl Bus {
         if let Some(listener) = on_error {
             inner.on_error(self.bridges.current(py)?.listener(listener));
         }
-        Ok(Producer { inner: Own::new(inner), bridges: self.bridges.clone() })
+        Ok(Producer { inner: Own::new(inner), bridges: self.bridges.clone(), encoder })
     }
 
     #[pyo3(signature = (topic, **settings))]
@@ -161,11 +162,13 @@ impl Bus {
         topic: &str,
         body: &Bound<'py, PyAny>,
         timeout: &Bound<'py, PyAny>,
-        headers: Option<&Bound<'py, PyDict>>,
+        headers: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let bus = self.inner.get().or_raise(py)?;
-        let (body, options) =
-            (convert::body(body)?, convert::Extras { headers, ..convert::Extras::default() }.options()?);
+        let (body, options) = (
+            convert::body(body, None)?,
+            convert::Extras { headers, ..convert::Extras::default() }.options()?,
+        );
         let timeout = convert::time(timeout, "timeout")?;
         let bridge = self.bridges.current(py)?;
         let (future, token, started) =

@@ -29,21 +29,31 @@ impl AsRef<[u8]> for Body<'_> {
 
 static ENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-/// bytes-like as it is, str as UTF-8, anything else as JSON.
-pub(crate) fn body<'a>(value: &'a Bound<'_, PyAny>) -> PyResult<Body<'a>> {
+/// bytes-like as it is, str as UTF-8, anything else as JSON, or as the encoder given has it.
+pub(crate) fn body<'a>(value: &'a Bound<'_, PyAny>, encoder: Option<&Py<PyAny>>) -> PyResult<Body<'a>> {
     if let Ok(bytes) = value.cast::<PyBytes>() {
         return Ok(Body::Borrowed(bytes.as_bytes()));
     }
-    if let Ok(text) = value.cast::<PyString>() {
-        return Ok(Body::Owned(text.to_cow()?.into_owned().into_bytes()));
-    }
     let py = value.py();
-    if let Ok(buffer) = PyBuffer::<u8>::get(value) {
+    let mut encoder = encoder;
+    if let Ok(text) = value.cast::<PyString>() {
+        if let Ok(text) = text.to_cow() {
+            return Ok(Body::Owned(text.into_owned().into_bytes()));
+        }
+        // Half of a surrogate pair has no UTF-8: our own encoder says where.
+        encoder = None;
+    } else if let Ok(buffer) = PyBuffer::<u8>::get(value)
+        && buffer.dimensions() == 1
+    {
+        // Not a number of numpy's, nor an array with a shape.
         return Ok(Body::Owned(buffer.to_vec(py)?));
     }
-    let encode = ENCODE.get_or_try_init(py, || {
-        Ok::<_, PyErr>(py.import("nats_eventbus._json")?.getattr("encode")?.unbind())
-    })?;
+    let encode = match encoder {
+        Some(encode) => encode,
+        None => ENCODE.get_or_try_init(py, || {
+            Ok::<_, PyErr>(py.import("nats_eventbus._json")?.getattr("encode")?.unbind())
+        })?,
+    };
     Ok(Body::Owned(encode.bind(py).call1((value,))?.cast::<PyBytes>()?.as_bytes().to_vec()))
 }
 
@@ -82,17 +92,20 @@ pub(crate) fn time(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Duration> {
 }
 
 /// What may go with a body, as it was given.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Extras<'a, 'py> {
-    pub(crate) key: Option<String>,
-    pub(crate) id: Option<String>,
-    pub(crate) headers: Option<&'a Bound<'py, PyDict>>,
+    pub(crate) key: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) id: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) headers: Option<&'a Bound<'py, PyAny>>,
     pub(crate) ttl: Option<&'a Bound<'py, PyAny>>,
-    pub(crate) last: Option<u64>,
-    pub(crate) of_topic: Option<u64>,
+    pub(crate) last: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) of_topic: Option<&'a Bound<'py, PyAny>>,
 }
 
-impl Extras<'_, '_> {
+const LAST: &str = "expected_last_sequence";
+const OF_TOPIC: &str = "expected_last_subject_sequence";
+
+impl<'py> Extras<'_, 'py> {
     /// Whether nothing goes with the body.
     pub(crate) fn is_empty(&self) -> bool {
         self.key.is_none()
@@ -104,22 +117,67 @@ impl Extras<'_, '_> {
     }
 
     pub(crate) fn options(self) -> PyResult<SendOptions> {
-        let mut headers = Vec::new();
-        for (name, value) in self.headers.into_iter().flat_map(pyo3::types::PyDictMethods::iter) {
-            let text = |v: &Bound<'_, PyAny>| {
-                v.extract::<String>().map_err(|_| PyTypeError::new_err("headers are a dict of str to str"))
-            };
-            headers.push((text(&name)?, text(&value)?));
-        }
         Ok(SendOptions {
-            key: self.key,
-            id: self.id,
-            headers,
+            key: self.key.map(|v| text(v, "key")).transpose()?,
+            id: self.id.map(|v| text(v, "id")).transpose()?,
+            headers: self.headers.map(headers).transpose()?.unwrap_or_default(),
             ttl: self.ttl.map(|t| time(t, "ttl")).transpose()?,
-            expected_last_sequence: self.last,
-            expected_last_subject_sequence: self.of_topic,
+            expected_last_sequence: self.last.map(|v| sequence(v, LAST)).transpose()?,
+            expected_last_subject_sequence: self.of_topic.map(|v| sequence(v, OF_TOPIC)).transpose()?,
         })
     }
+
+    /// The arguments by name, for the same call made later.
+    pub(crate) fn named(self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let named = PyDict::new(py);
+        let all = [
+            ("key", self.key),
+            ("id", self.id),
+            ("headers", self.headers),
+            ("ttl", self.ttl),
+            (LAST, self.last),
+            (OF_TOPIC, self.of_topic),
+        ];
+        for (name, given) in all {
+            if let Some(value) = given {
+                named.set_item(name, value)?;
+            }
+        }
+        Ok(named)
+    }
+}
+
+fn text(given: &Bound<'_, PyAny>, name: &str) -> PyResult<String> {
+    given.extract().map_err(|_| wrong(given, name, "a string that UTF-8 can hold"))
+}
+
+fn sequence(given: &Bound<'_, PyAny>, name: &str) -> PyResult<u64> {
+    given.extract().map_err(|_| wrong(given, name, "an integer from 0 on"))
+}
+
+fn wrong(given: &Bound<'_, PyAny>, name: &str, want: &str) -> PyErr {
+    let class = given.get_type().name().map_or_else(|_| "object".to_owned(), |n| n.to_string());
+    let text = format!("{name}: give {want}; this {class} is not one");
+    raise(given.py(), &Error::new(ErrorKind::InvalidHeader, text))
+}
+
+static PAIRS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// A dict of strings as it is; anything else is taken, or refused, by `_headers.py`.
+fn headers(given: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
+    if let Ok(dict) = given.cast::<PyDict>() {
+        let strings = |(name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
+            Some((name.extract::<String>().ok()?, value.extract::<String>().ok()?))
+        };
+        if let Some(all) = dict.iter().map(strings).collect() {
+            return Ok(all);
+        }
+    }
+    let py = given.py();
+    let pairs = PAIRS.get_or_try_init(py, || {
+        Ok::<_, PyErr>(py.import("nats_eventbus._headers")?.getattr("pairs")?.unbind())
+    })?;
+    pairs.bind(py).call1((given,))?.extract()
 }
 
 /// Keyword arguments as the core's settings, unknown names refused there.
@@ -133,8 +191,15 @@ pub(crate) fn config<T: serde::de::DeserializeOwned>(
 /// Keyword arguments as JSON, times in seconds.
 pub(crate) fn json_settings(kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Value> {
     let Some(kwargs) = kwargs else { return Ok(Value::Null) };
-    let value = json(kwargs.as_any())?;
-    from_host(value, Unit::Seconds).map_err(|e| raise(kwargs.py(), &e))
+    let py = kwargs.py();
+    let mut all = serde_json::Map::new();
+    for (name, value) in kwargs.iter() {
+        let name: String = name.extract()?;
+        let wrong = |e: PyErr| raise(py, &Error::new(ErrorKind::Config, format!("{name}: {}", e.value(py))));
+        let value = json(&value).map_err(wrong)?;
+        all.insert(name, value);
+    }
+    from_host(Value::Object(all), Unit::Seconds).map_err(|e| raise(py, &e))
 }
 
 pub(crate) fn json(value: &Bound<'_, PyAny>) -> PyResult<Value> {

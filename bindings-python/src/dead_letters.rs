@@ -1,6 +1,7 @@
 //! Dead letters.
 
 use crate::{
+    awaitable::later,
     bridges::Bridges,
     convert,
     errors::{OrRaise, raise},
@@ -8,7 +9,7 @@ use crate::{
 use nats_eventbus::{DeadLetter as Letter, DeadLetters as Letters, Error, ErrorKind, runtime::Own};
 use pyo3::{
     prelude::*,
-    types::{PyBytes, PyDict},
+    types::{PyBytes, PyDict, PyTuple},
 };
 use std::sync::Arc;
 
@@ -148,18 +149,16 @@ impl DeadLetter {
             .map_err(|e| self.undecodable(py, &format!("the body is not JSON: {e}")))
     }
     /// Sends it to its group again; then it is removed.
-    fn replay<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (of, letter) = (self.of.get().or_raise(py)?.clone(), self.letter.clone());
-        let work = async move { of.replay(&letter).await };
-        self.bridges.current(py)?.call(py, work, |py, ()| Ok(py.None()))
+    fn replay<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let args = PyTuple::empty(py);
+        slf.get().start_replay(py).or_else(|e| later(e, slf.as_any(), "replay", args, PyDict::new(py)))
     }
     /// Removes it. False when it was removed already.
-    fn discard<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (of, letter) = (self.of.get().or_raise(py)?.clone(), self.letter.clone());
-        let work = async move { of.discard(&letter).await };
-        let convert =
-            |py: Python<'_>, removed: bool| Ok(removed.into_pyobject(py)?.to_owned().into_any().unbind());
-        self.bridges.current(py)?.call(py, work, convert)
+    fn discard<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let args = PyTuple::empty(py);
+        slf.get().start_discard(py).or_else(|e| later(e, slf.as_any(), "discard", args, PyDict::new(py)))
     }
     fn __repr__(&self) -> String {
         let l = &self.letter;
@@ -171,6 +170,20 @@ impl DeadLetter {
 }
 
 impl DeadLetter {
+    fn start_replay<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (of, letter) = (self.of.get().or_raise(py)?.clone(), self.letter.clone());
+        let work = async move { of.replay(&letter).await };
+        self.bridges.current(py)?.call(py, work, |py, ()| Ok(py.None()))
+    }
+
+    fn start_discard<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (of, letter) = (self.of.get().or_raise(py)?.clone(), self.letter.clone());
+        let work = async move { of.discard(&letter).await };
+        let convert =
+            |py: Python<'_>, removed: bool| Ok(removed.into_pyobject(py)?.to_owned().into_any().unbind());
+        self.bridges.current(py)?.call(py, work, convert)
+    }
+
     fn undecodable(&self, py: Python<'_>, why: &str) -> PyErr {
         raise(py, &Error::new(ErrorKind::Decode, why).topic(&*self.letter.topic))
     }

@@ -19,13 +19,14 @@ mod future;
 mod message;
 mod producer;
 mod ready;
+mod settled;
 mod waking;
 
 // Loops share their bridges, and a forked child finds those unlocked, because whoever is at them has the interpreter's
 // lock: free-threaded builds are to turn it on.
 #[pyo3::pymodule(gil_used = true)]
 mod _native {
-    use super::errors;
+    use super::{convert, errors};
     use pyo3::{prelude::*, types::PyDict};
 
     #[pymodule_export]
@@ -36,6 +37,7 @@ mod _native {
         events::{Events, Question},
         message::{Message, PubAck},
         producer::Producer,
+        settled::Settled,
     };
 
     /// The error kinds of the core: (class, parent, code, retryable).
@@ -52,6 +54,12 @@ mod _native {
     #[pyo3(signature = (*tokens))]
     fn topic(py: Python<'_>, tokens: Vec<String>) -> PyResult<String> {
         nats_eventbus::topic(&tokens).map_err(|e| errors::raise(py, &e))
+    }
+
+    /// A time as settings have it, in seconds.
+    #[pyfunction]
+    fn seconds(value: &Bound<'_, PyAny>, name: &str) -> PyResult<f64> {
+        convert::time(value, name).map(|t| t.as_secs_f64())
     }
 
     /// Called by the interpreter in every forked child.

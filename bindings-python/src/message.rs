@@ -1,17 +1,19 @@
 //! Messages and acks as Python sees them.
 
 use crate::{
+    awaitable::later,
     bridge::LoopBridge,
     bridges::Bridges,
     convert,
     errors::{OrRaise, raise},
     future::Waiting,
+    settled::Settled,
 };
 use nats_eventbus::{Consumer, Delivery, Settle, runtime::Own};
 use parking_lot::Mutex;
 use pyo3::{
     prelude::*,
-    types::{PyBytes, PyDict, PyString},
+    types::{PyBytes, PyDict, PyString, PyTuple},
 };
 use std::{
     collections::VecDeque,
@@ -183,13 +185,14 @@ impl Message {
             o.local.lock().push_front(self.delivery.clone());
         }
     }
-    fn settle(&self, py: Python<'_>, how: &Settle) -> PyResult<bool> {
-        match &self.origin {
+    fn settle(&self, py: Python<'_>, how: &Settle) -> PyResult<Py<Settled>> {
+        let settled = match &self.origin {
             Some(o) if self.delivery.token != 0 => {
-                Ok(o.consumer.get().or_raise(py)?.settle(self.delivery.token, how))
+                o.consumer.get().or_raise(py)?.settle(self.delivery.token, how)
             }
-            _ => Ok(false),
-        }
+            _ => false,
+        };
+        Settled::of(py, settled)
     }
 }
 
@@ -271,39 +274,34 @@ impl Message {
             .map_err(|e| self.undecodable(py, &format!("the body is not JSON: {e}")))
     }
     /// Done. Batched on the wire; returns at once. False if it was settled before, or has nothing to settle.
-    fn ack(&self, py: Python<'_>) -> PyResult<bool> {
+    fn ack(&self, py: Python<'_>) -> PyResult<Py<Settled>> {
         self.settle(py, &Settle::Ack)
     }
     /// To be delivered again, after `delay` (seconds or timedelta) or at once.
     #[pyo3(signature = (delay=None))]
-    fn nak(&self, py: Python<'_>, delay: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+    fn nak(&self, py: Python<'_>, delay: Option<&Bound<'_, PyAny>>) -> PyResult<Py<Settled>> {
         let delay = delay.map(|d| convert::time(d, "delay")).transpose()?;
         self.settle(py, &Settle::Nak(delay))
     }
     /// Never to be delivered again.
     #[pyo3(signature = (reason=None))]
-    fn term(&self, py: Python<'_>, reason: Option<String>) -> PyResult<bool> {
+    fn term(&self, py: Python<'_>, reason: Option<String>) -> PyResult<Py<Settled>> {
         self.settle(py, &Settle::Term(reason))
     }
     /// Still being worked on: the ack wait starts anew.
-    fn in_progress(&self, py: Python<'_>) -> PyResult<bool> {
+    fn in_progress(&self, py: Python<'_>) -> PyResult<Py<Settled>> {
         self.settle(py, &Settle::InProgress)
     }
     /// Acks and waits for the server's word, up to `timeout` seconds (default 5).
     #[pyo3(signature = (timeout=None))]
     fn ack_confirmed<'py>(
-        &self,
-        py: Python<'py>,
+        slf: &Bound<'py, Self>,
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let timeout = timeout.map_or(Ok(Duration::from_secs(5)), |t| convert::time(t, "timeout"))?;
-        let Some(o) = &self.origin else { return crate::ready::none(py) };
-        let consumer = o.consumer.get().or_raise(py)?;
-        let (future, _, ()) = o
-            .bridges
-            .current(py)?
-            .start_call(py, |done| consumer.start_ack_confirmed(self.delivery.token, timeout, done))?;
-        Ok(future.into_bound(py).into_any())
+        let py = slf.py();
+        slf.get().start_ack_confirmed(py, timeout).or_else(|e| {
+            later(e, slf.as_any(), "ack_confirmed", PyTuple::new(py, [timeout])?, PyDict::new(py))
+        })
     }
     /// Answers a request: a body, or a failure's text.
     #[pyo3(signature = (body=None, *, error=None))]
@@ -312,7 +310,7 @@ impl Message {
         let consumer = o.consumer.get().or_raise(py)?;
         match (error, body) {
             (Some(text), _) => consumer.reply(&self.delivery, Err(&text)),
-            (None, Some(body)) => consumer.reply(&self.delivery, Ok(convert::body(body)?.as_ref())),
+            (None, Some(body)) => consumer.reply(&self.delivery, Ok(convert::body(body, None)?.as_ref())),
             (None, None) => consumer.reply(&self.delivery, Ok(b"")),
         }
         .or_raise(py)
@@ -331,6 +329,21 @@ impl Message {
 }
 
 impl Message {
+    fn start_ack_confirmed<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let timeout = timeout.map_or(Ok(Duration::from_secs(5)), |t| convert::time(t, "timeout"))?;
+        let Some(o) = &self.origin else { return crate::ready::none(py) };
+        let consumer = o.consumer.get().or_raise(py)?;
+        let (future, _, ()) = o
+            .bridges
+            .current(py)?
+            .start_call(py, |done| consumer.start_ack_confirmed(self.delivery.token, timeout, done))?;
+        Ok(future.into_bound(py).into_any())
+    }
+
     fn undecodable(&self, py: Python<'_>, why: &str) -> PyErr {
         let e = nats_eventbus::Error::new(nats_eventbus::ErrorKind::Decode, why).topic(self.topic());
         raise(py, &e)

@@ -1,14 +1,18 @@
 //! The producer.
 
 use crate::{
-    awaitable::{Polling, Step, Stepper},
+    awaitable::{Polling, Step, Stepper, later},
     bridges::Bridges,
-    convert::{Extras, body},
+    convert::{self, Body, Extras},
     errors::OrRaise,
     ready,
 };
 use nats_eventbus::runtime::Own;
-use pyo3::{prelude::*, types::PyDict};
+use pyo3::{
+    PyTraverseError, PyVisit,
+    prelude::*,
+    types::{PyDict, PyTuple},
+};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -19,33 +23,23 @@ use std::sync::{
 pub(crate) struct Producer {
     pub(crate) inner: Own<nats_eventbus::Producer>,
     pub(crate) bridges: Arc<Bridges>,
+    /// Makes bytes of what is neither bytes-like nor a string; JSON without it.
+    pub(crate) encoder: Option<Py<PyAny>>,
 }
 
-#[pymethods]
 impl Producer {
-    /// The topic it sends to.
-    #[getter]
-    fn topic(&self) -> &str {
-        self.inner.fixed().topic()
+    fn body<'a>(&self, value: &'a Bound<'_, PyAny>) -> PyResult<Body<'a>> {
+        convert::body(value, self.encoder.as_ref())
     }
 
-    /// Sends one message; await it for its outcome.
-    #[allow(clippy::too_many_arguments)] // by name
-    #[pyo3(signature = (body, *, key=None, id=None, headers=None, ttl=None, expected_last_sequence=None, expected_last_subject_sequence=None))]
-    fn send<'py>(
+    fn start_send<'py>(
         &self,
         py: Python<'py>,
         body: &Bound<'py, PyAny>,
-        key: Option<String>,
-        id: Option<String>,
-        headers: Option<&Bound<'py, PyDict>>,
-        ttl: Option<&Bound<'py, PyAny>>,
-        expected_last_sequence: Option<u64>,
-        expected_last_subject_sequence: Option<u64>,
+        extras: Extras<'_, 'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let producer = self.inner.get().or_raise(py)?;
-        let (last, of_topic) = (expected_last_sequence, expected_last_subject_sequence);
-        let (body, extras) = (crate::convert::body(body)?, Extras { key, id, headers, ttl, last, of_topic });
+        let body = self.body(body)?;
         if extras.is_empty() && producer.try_send_plain(body.as_ref()) {
             return ready::none(py);
         }
@@ -69,44 +63,18 @@ impl Producer {
         }
     }
 
-    /// Enqueues one message without waiting.
-    #[allow(clippy::too_many_arguments)] // by name
-    #[pyo3(signature = (body, *, key=None, id=None, headers=None, ttl=None, expected_last_sequence=None, expected_last_subject_sequence=None))]
-    fn send_nowait(
-        &self,
-        py: Python<'_>,
-        body: &Bound<'_, PyAny>,
-        key: Option<String>,
-        id: Option<String>,
-        headers: Option<&Bound<'_, PyDict>>,
-        ttl: Option<&Bound<'_, PyAny>>,
-        expected_last_sequence: Option<u64>,
-        expected_last_subject_sequence: Option<u64>,
-    ) -> PyResult<()> {
-        let producer = self.inner.get().or_raise(py)?;
-        let (last, of_topic) = (expected_last_sequence, expected_last_subject_sequence);
-        let (body, extras) = (crate::convert::body(body)?, Extras { key, id, headers, ttl, last, of_topic });
-        if extras.is_empty() && producer.try_send_plain(body.as_ref()) {
-            return Ok(());
-        }
-        producer.send_nowait(body.as_ref(), extras.options()?).or_raise(py)
-    }
-
-    /// Sends many messages; await it for one `PubAck` or exception each, in order.
-    #[pyo3(signature = (bodies, *, key=None, headers=None, ttl=None))]
-    fn send_many<'py>(
+    fn start_send_many<'py>(
         &self,
         py: Python<'py>,
         bodies: &Bound<'py, PyAny>,
-        key: Option<String>,
-        headers: Option<&Bound<'py, PyDict>>,
-        ttl: Option<&Bound<'py, PyAny>>,
+        extras: Extras<'_, 'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let producer = self.inner.get().or_raise(py)?;
-        let options = Extras { key, headers, ttl, ..Extras::default() }.options()?;
-        let items = bodies.try_iter()?.collect::<PyResult<Vec<_>>>()?;
-        let all = items.iter().map(body).collect::<PyResult<Vec<_>>>()?;
+        // First: without a loop the bodies are left for the call that is made in one.
         let bridge = self.bridges.current(py)?;
+        let options = extras.options()?;
+        let items = bodies.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        let all = items.iter().map(|item| self.body(item)).collect::<PyResult<Vec<_>>>()?;
         let (future, token, started) = bridge.start_send(py, &self.inner, |done| {
             producer.start_send_many(all.iter().map(AsRef::as_ref), &options, done)
         })?;
@@ -117,8 +85,7 @@ impl Producer {
         Ok(future.into_bound(py).into_any())
     }
 
-    /// Waits until everything sent before is settled; raises what failed unreported.
-    fn flush<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn start_flush<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let producer = self.inner.get().or_raise(py)?;
         let bridge = self.bridges.current(py)?;
         let coming = bridge.abandon(py, producer)?;
@@ -138,6 +105,87 @@ impl Producer {
             Ok(Step::Wait(future))
         });
         Polling::on(py, step, future)
+    }
+}
+
+#[pymethods]
+impl Producer {
+    // An encoder may hold the producer.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.encoder)
+    }
+
+    /// The topic it sends to.
+    #[getter]
+    fn topic(&self) -> &str {
+        self.inner.fixed().topic()
+    }
+
+    /// Sends one message; await it for its outcome. What cannot be sent is raised there, too.
+    #[allow(clippy::too_many_arguments)] // by name
+    #[pyo3(signature = (body, *, key=None, id=None, headers=None, ttl=None, expected_last_sequence=None, expected_last_subject_sequence=None))]
+    fn send<'py>(
+        slf: &Bound<'py, Self>,
+        body: &Bound<'py, PyAny>,
+        key: Option<&Bound<'py, PyAny>>,
+        id: Option<&Bound<'py, PyAny>>,
+        headers: Option<&Bound<'py, PyAny>>,
+        ttl: Option<&Bound<'py, PyAny>>,
+        expected_last_sequence: Option<&Bound<'py, PyAny>>,
+        expected_last_subject_sequence: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let (last, of_topic) = (expected_last_sequence, expected_last_subject_sequence);
+        let extras = Extras { key, id, headers, ttl, last, of_topic };
+        slf.get()
+            .start_send(py, body, extras)
+            .or_else(|e| later(e, slf.as_any(), "send", PyTuple::new(py, [body])?, extras.named(py)?))
+    }
+
+    /// Enqueues one message without waiting.
+    #[allow(clippy::too_many_arguments)] // by name
+    #[pyo3(signature = (body, *, key=None, id=None, headers=None, ttl=None, expected_last_sequence=None, expected_last_subject_sequence=None))]
+    fn send_nowait<'py>(
+        &self,
+        py: Python<'py>,
+        body: &Bound<'py, PyAny>,
+        key: Option<&Bound<'py, PyAny>>,
+        id: Option<&Bound<'py, PyAny>>,
+        headers: Option<&Bound<'py, PyAny>>,
+        ttl: Option<&Bound<'py, PyAny>>,
+        expected_last_sequence: Option<&Bound<'py, PyAny>>,
+        expected_last_subject_sequence: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        let producer = self.inner.get().or_raise(py)?;
+        let (last, of_topic) = (expected_last_sequence, expected_last_subject_sequence);
+        let (body, extras) = (self.body(body)?, Extras { key, id, headers, ttl, last, of_topic });
+        if extras.is_empty() && producer.try_send_plain(body.as_ref()) {
+            return Ok(());
+        }
+        producer.send_nowait(body.as_ref(), extras.options()?).or_raise(py)
+    }
+
+    /// Sends many messages; await it for one `PubAck` or exception each, in order.
+    #[pyo3(signature = (bodies, *, key=None, headers=None, ttl=None))]
+    fn send_many<'py>(
+        slf: &Bound<'py, Self>,
+        bodies: &Bound<'py, PyAny>,
+        key: Option<&Bound<'py, PyAny>>,
+        headers: Option<&Bound<'py, PyAny>>,
+        ttl: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let extras = Extras { key, headers, ttl, ..Extras::default() };
+        slf.get()
+            .start_send_many(py, bodies, extras)
+            .or_else(|e| later(e, slf.as_any(), "send_many", PyTuple::new(py, [bodies])?, extras.named(py)?))
+    }
+
+    /// Waits until everything sent before is settled; raises what failed unreported.
+    fn flush<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let args = PyTuple::empty(py);
+        slf.get().start_flush(py).or_else(|e| later(e, slf.as_any(), "flush", args, PyDict::new(py)))
     }
 
     /// Refuses further sends; those under way go on.

@@ -3,6 +3,8 @@
 
 use crate::bridge::LoopBridge;
 use nats_eventbus::Mailbox;
+#[cfg(target_os = "linux")]
+use pyo3::exceptions::PyNotImplementedError;
 use pyo3::{prelude::*, types::PyCFunction};
 #[cfg(target_os = "linux")]
 use rustix::event::{EventfdFlags, eventfd};
@@ -51,14 +53,18 @@ pub(crate) fn mailbox(event_loop: &Bound<'_, PyAny>, slot: Slot) -> PyResult<(Ar
             let _ = rustix::io::write(&*wake, &1u64.to_ne_bytes());
         });
         // The callback holds the descriptor: it stays open for as long as the loop watches it.
-        let (watched, reader) = (fd.clone(), Reader(slot));
+        let (watched, reader) = (fd.clone(), Reader(slot.clone()));
         let drain = PyCFunction::new_closure(py, None, None, move |args, _| {
             let Some(bridge) = bridge_of(&reader.0) else { return Ok(()) };
             let _ = rustix::io::read(&*watched, &mut [0u8; 8]);
             bridge.drain(args.py())
         })?;
-        event_loop.call_method1("add_reader", (number, drain))?;
-        return Ok((mailbox, Some(fd)));
+        match event_loop.call_method1("add_reader", (number, drain)) {
+            Ok(_) => return Ok((mailbox, Some(fd))),
+            // asyncio's base class has the method, and loops that cannot watch leave it at that.
+            Err(e) if e.is_instance_of::<PyNotImplementedError>(py) => {}
+            Err(e) => return Err(e),
+        }
     }
     let drain = PyCFunction::new_closure(py, None, None, move |args, _| {
         bridge_of(&slot).map_or(Ok(()), |b| b.drain(args.py()))

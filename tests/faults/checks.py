@@ -54,7 +54,7 @@ def buried(e: Evidence, reasons: Mapping[str, str]) -> Iterator[Violation]:
     found: defaultdict[str, list[str]] = defaultdict(list)
     for letter in e.letters:
         found[letter.headers.get("Dlq-Id", "")].append(letter.headers.get("Dlq-Reason", ""))
-    for id_ in found.keys() - reasons.keys():
+    for id_ in sorted(found.keys() - reasons.keys()):
         yield Violation("row", f"{id_} became a dead letter and should not have: {found[id_]}")
     for id_, reason in reasons.items():
         letters = found.get(id_, [])

@@ -3,8 +3,9 @@
 Times are CLOCK_MONOTONIC everywhere (`time.monotonic`, `process.hrtime`), and so are comparable between processes.
 
 Producers write `sent` before a send, and its outcome: `acked`, `rejected`, `unknown` or `refused` (never accepted).
-Workers write `start` and `end` of each handling. Both write `metrics` now and then, `error` for what they were told
-besides, `event` for what happened to the connection, and `left` as the last line of a clean end.
+Workers write `start` and `end` of each handling, and `health` when asked. Both write `metrics` now and then, `error`
+for what they were told besides, `event` for what happened to the connection, and `left` as the last line of a clean
+end.
 """
 
 from __future__ import annotations
@@ -114,6 +115,8 @@ class Handling:
     end: float | None = None
     how: str | None = None
     """`ok`, or how it failed; None while it runs, and for ever if its process was killed."""
+    failures: int | None = None
+    """What the message says that handlers did before: its `failures`; None where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,17 @@ class Metrics:
         return self.counts["received"] - self.counts["settled"]
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the bus says of itself."""
+
+    t: float
+    ok: bool
+    problems: list[str]
+    consumers: int
+    """Consumers that are open or have failed."""
+
+
 @dataclass(slots=True)
 class Ledger:
     """All of one process."""
@@ -150,6 +164,7 @@ class Ledger:
     metrics: list[Metrics] = field(default_factory=list[Metrics])
     errors: list[Told] = field(default_factory=list[Told])
     events: list[Happened] = field(default_factory=list[Happened])
+    healths: list[Health] = field(default_factory=list[Health])
     marks: list[str] = field(default_factory=list[str])
     """Other events, by name: `ready`, `settled`, `rested`, `left`."""
     _running: dict[int, Handling] = field(default_factory=dict[int, Handling])
@@ -167,6 +182,7 @@ class Ledger:
                 self.ended.append(Ended(r["t"], r["id"], how, error=_told(r)))
             case "start":
                 h = Handling(r["id"], r.get("key"), r["n"], r["from"], r["attempt"], r.get("seq") or 0, r["t"])
+                h.failures = r.get("failures")
                 self.handlings.append(h)
                 self._running[r["call"]] = h
             case "end":
@@ -174,6 +190,8 @@ class Ledger:
                 h.end, h.how = r["t"], r["how"]
             case "metrics":
                 self.metrics.append(Metrics(r["t"], r["counts"]))
+            case "health":
+                self.healths.append(Health(r["t"], r["ok"], r["problems"], r["consumers"]))
             case "error":
                 self.errors.append(_told(r))
             case "event":

@@ -13,10 +13,13 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
+from tests.support import go_program
+
 from .audit import first_after
 from .children import Child, Language, Role
 from .cluster import Cluster
 from .evidence import Evidence, Fault, Stored, Usage, Violation
+from .golang import GoWorker
 from .proxy import Proxy
 from .servers import Server, port
 from .witness import Witness
@@ -111,8 +114,33 @@ class Rig:
 
     def worker(self, url: str, *, who: str = "w1", **settings: Any) -> Child:
         """Starts a worker; see workers/worker.py for its settings."""
-        common: dict[str, Any] = {"group": GROUP, "work": [0, 0], "later": "500ms", "consumer": {}, "connect": {}}
+        common: dict[str, Any] = {
+            "group": GROUP,
+            "work": [0, 0],
+            "later": "500ms",
+            "crash": "exit",
+            "leave": 0,
+            "consumer": {},
+            "connect": {},
+        }
         return self._child("worker", url, who, {**common, **settings})
+
+    async def go_program(self) -> Path:
+        """The program of the platform's Go services, built.
+
+        Raises:
+            Skipped: Go is not installed.
+        """
+        program = await asyncio.to_thread(go_program.build, self.folder)
+        if program is None:
+            raise Skipped(go_program.MISSING)
+        return program
+
+    def go_worker(self, url: str, program: Path, *, who: str = "go", **flags: Any) -> GoWorker:
+        """Starts a worker of the platform's Go services: a handling takes `work` seconds, the first `nak` fail."""
+        child = GoWorker(program, self.folder, url, who, self.topic, GROUP, **flags)
+        self.children.append(child)
+        return child
 
     def program(self, role: Role, url: str, *, who: str, **settings: Any) -> Child:
         """Starts another program of workers/; see there for its settings."""
@@ -211,6 +239,12 @@ class Rig:
             child.tell("rest")
             if await self.comes(lambda c=child, b=before: c.ledger.marks.count("rested") > b, 10) and child.running:
                 self._usages.append(child.usage(when))
+
+    async def ask_health(self, child: Child, within: float = 5.0) -> None:
+        """Asks a worker what its bus says of itself; the answer is in its ledger, or none is."""
+        before = len(child.ledger.healths)
+        child.tell("health")
+        await self.comes(lambda: len(child.ledger.healths) > before or not child.running, within)
 
     async def settle(self, within: float = 30.0, *, expect: Callable[[], bool] | None = None) -> None:
         """Producers stop and see their last outcomes; workers handle what is left; all rest, and end."""

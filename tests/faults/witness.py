@@ -145,14 +145,33 @@ class Witness:
         await sub.unsubscribe()
         return out
 
-    async def fill(self, topic: str, count: int) -> None:
-        """So many messages, as a producer named `fill` would send them, without waiting for single acks."""
+    async def fill(self, topic: str, count: int, size: int = 0) -> None:
+        """So many messages, as a producer named `fill` would send them, without waiting for single acks.
+
+        `size`: bytes of a body, where it is to be larger than what it says.
+        """
+
+        def body(n: int) -> bytes:
+            says = json.dumps({"id": f"fill-{n}", "n": n, "from": "fill", "do": "ok", "pad": ""})
+            return f'{says[:-2]:x<{max(size - 2, 1)}}"}}'.encode()
+
         for n in range(1, count):
-            await self.client.publish(
-                topic, json.dumps({"id": f"fill-{n}", "n": n, "from": "fill", "do": "ok"}).encode()
-            )
-        last = {"id": f"fill-{count}", "n": count, "from": "fill", "do": "ok"}
-        await self.js.publish(topic, json.dumps(last).encode(), timeout=60)
+            await self.client.publish(topic, body(n))
+        await self.js.publish(topic, body(count), timeout=60)
+
+    async def left(self, stream: str, durable: str, within: float = 5) -> int:
+        """How many messages a durable has still to deliver or waits for the acks of, once the last acks have come."""
+        until = time.monotonic() + within
+        while True:
+            info = await self.durable(stream, durable)
+            left = (info.num_pending or 0) + (info.num_ack_pending or 0)
+            if not left or time.monotonic() > until:
+                return left
+            await asyncio.sleep(0.05)
+
+    async def letters(self, stream: str) -> set[str]:
+        """The ids of the messages of a stream that are dead letters now."""
+        return {s.headers.get("Dlq-Id", "") for s in await self.messages(f"{stream}_DLQ")}
 
     async def subscribe(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> None:
         """Hears a subject from now on."""

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.go_program import MISSING, build
 from tests.support.server import Server
 
-from .peers import HERE, Place
+from .peers import Place
 
 
 @pytest.fixture(scope="session")
 def go(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Go program."""
-    compiler = shutil.which("go")
-    if compiler is None:
-        pytest.skip("go is not on PATH: install Go 1.21 or newer to test against the platform's client library")
-    program = tmp_path_factory.mktemp("interop") / "interop"
-    build = subprocess.run(
-        [compiler, "build", "-buildvcs=false", "-o", str(program), "."],
-        cwd=HERE / "go",
-        env={**os.environ, "GOWORK": "off"},
-        capture_output=True,
-        text=True,
-    )
-    assert build.returncode == 0, f"go build failed:\n{build.stderr}"
+    program = build(tmp_path_factory.mktemp("interop"))
+    if program is None:
+        pytest.skip(MISSING)
     return program
 
 

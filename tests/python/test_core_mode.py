@@ -40,7 +40,7 @@ async def test_settling_is_a_no_op_in_core_mode(core_bus: eb.Bus, topic: str) ->
         await core_bus.producer(topic).send_many([b"x"] * 5)
         verbs = ["ack", "nak", "term", "in_progress"]
         for m, verb in zip(await c.fetch(4), verbs, strict=True):
-            assert getattr(m, verb)() is False, verb
+            assert not getattr(m, verb)(), verb
             await m.ack_confirmed()
         [m] = await c.fetch(1)
         assert not m.nak(delay=1)

@@ -86,8 +86,34 @@ async def test_listeners_that_raise_or_are_slow_harm_nothing(caplog: pytest.LogC
             assert (await kind(idle, "disconnected")).cause == "a reconnect was asked for"
             await idle.aclose()
             assert [e async for e in idle] == []
-            with pytest.raises(TypeError):
+            with pytest.raises(eb.ConfigError, match="give a function"):
                 bus.on_event(None)  # type: ignore[arg-type]
+
+
+async def test_a_listener_outlives_whatever_it_raises(caplog: pytest.LogCaptureFixture) -> None:
+    """A cancellation from inside a listener, or a group of exceptions, is a failure like any other."""
+
+    class Unreadable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    with Server() as server:
+        async with eb.connect(server.url) as bus:
+            failures = [asyncio.CancelledError(), BaseExceptionGroup("two", [asyncio.CancelledError()]), Unreadable()]
+            told: list[str] = []
+
+            async def listen(event: eb.Event) -> None:
+                told.append(event.kind)
+                if event.kind == "disconnected" and failures:
+                    raise failures.pop(0)
+
+            stop = bus.on_event(listen)
+            for n in range(1, 5):
+                await bus.force_reconnect()
+                await until(lambda n=n: len(told) == 2 * n)
+            assert failures == []
+            assert caplog.text.count("a listener failed on") == 3
+            stop()
 
 
 async def test_a_listener_is_forgotten_with_its_iterator() -> None:

@@ -123,7 +123,7 @@ async def test_closing_a_responder_lets_running_requests_finish(core_bus: eb.Bus
     early = [asyncio.create_task(core_bus.request(topic, b"x")) for _ in range(5)]
     await until(lambda: running == 5)
     closing = asyncio.create_task(responder.close())
-    await until(responder._loop.done)
+    await until(responder._serving.done)
     async with eb.connect(core.url) as other:
         await other.respond(topic, quick)
         replies = {(await core_bus.request(topic, b"x")).text() for _ in range(20)}

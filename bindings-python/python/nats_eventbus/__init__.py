@@ -9,6 +9,9 @@ async with eb.connect("nats://127.0.0.1:4222", jetstream=True) as bus:
             m.ack()
 """
 
+from . import _check_interpreter as _check_interpreter  # first: it says where the rest cannot be loaded
+from . import _habits as _habits
+from . import _later as _later  # the native module calls it, also in a forked child, which should load nothing
 from ._bus import Bus, ServerInfo
 from ._connect import Connecting, connect
 from ._consumer import Consumer

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import html
 import logging
-import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from . import _native
-from ._consumer import Consumer, Run
+from ._consumer import Consumer
+from ._contexts import is_inside
 from ._dead_letters import DeadLetters
 from ._events import Event, Events, listen
-from ._handling import Handler, OnError, in_handler
+from ._handling import Handler, OnError, checked
+from ._headers import Headers
 from ._health import Health
 from ._html import table
+from ._json import Encode, Encoder, ready, using
 from ._opening import Closing, Opening
-from ._responder import Responder
+from ._responder import Responder, checked_responder
+from ._running import Registered, Running
+from ._runs import Runs, ended
+from ._server import ServerInfo
 from ._settings import Backoff
+from ._signals import signals_taken
 from ._stream import Stream, StreamInfo
 from .errors import ConfigError, EventBusError
 
@@ -33,20 +38,6 @@ logger = logging.getLogger("nats_eventbus")
 HandlerT = TypeVar("HandlerT", bound=Handler)
 
 
-@dataclasses.dataclass(frozen=True)
-class ServerInfo:
-    """The server a bus talks to."""
-
-    name: str
-    version: str
-    host: str
-    port: int
-    max_payload: int
-    """The largest message it takes, in bytes."""
-    jetstream: bool
-    cluster: str | None
-
-
 class Bus(Closing):
     """An open connection, and the producers, consumers and streams on it. Made by :func:`connect`.
 
@@ -54,13 +45,14 @@ class Bus(Closing):
     raises ClosedError: the child connects for itself.
     """
 
-    def __init__(self, native: _native.Bus) -> None:
+    def __init__(self, native: _native.Bus, encode: Encode | None = None) -> None:
         self._native = native
+        self._encode = encode
         self._responders: list[Responder] = []
-        self._runs: set[Run] = set()
-        self._handlers: list[tuple[str, Handler, OnError | None, dict[str, Any]]] = []
-        self._stop: asyncio.Event | None = None
-        self._ran = asyncio.Event()
+        self._runs = Runs(native.drain_timeout)
+        self._handlers: list[Registered] = []
+        self._running: Running | None = None
+        self._failed: list[Consumer] = []
 
     @property
     def state(self) -> str:
@@ -131,6 +123,7 @@ class Bus(Closing):
         dedupe: bool | None = None,
         declare: bool | None = None,
         on_error: Callable[[EventBusError], None] | None = None,
+        encoder: Encoder | None = None,
     ) -> _native.Producer:
         """A producer for one topic.
 
@@ -146,6 +139,8 @@ class Bus(Closing):
             declare: whether a missing stream is declared; default: the connection's setting.
             on_error: called on the running loop with each failure that nobody waits for (of ``send_nowait``, and of
                 cancelled sends), which flush then does not raise; ``id`` names the message.
+            encoder: makes bytes or a string of each body that is neither bytes-like nor a string; default: the
+                connection's, or JSON.
 
         Raises:
             InvalidTopic, ConfigError, ClosedError.
@@ -157,7 +152,8 @@ class Bus(Closing):
             "dedupe": dedupe,
             "declare": declare,
         }
-        return self._native.producer(topic, None if on_error is None else _quiet(on_error), **settings)
+        told = None if on_error is None else _quiet(on_error)
+        return self._native.producer(topic, told, using(encoder) or self._encode, **settings)
 
     def consumer(
         self,
@@ -245,62 +241,66 @@ class Bus(Closing):
     def on(
         self, topic: str, *, group: str, on_error: OnError | None = None, **settings: Any
     ) -> Callable[[HandlerT], HandlerT]:
-        """Registers a handler for :meth:`run`; takes the settings of :meth:`consumer`, see :meth:`Consumer.run`."""
+        """Registers a handler for :meth:`run`; takes the settings of :meth:`consumer`, see :meth:`Consumer.run`.
+
+        During a run its consumer opens at once. Each handler starts in a copy of the context in which :meth:`run` was
+        called.
+
+        Raises:
+            ConfigError: the handler is no function of one message, or a generator.
+        """
 
         def register(handler: HandlerT) -> HandlerT:
-            self._handlers.append((topic, handler, on_error, {"group": group, **settings}))
+            registered = Registered(topic, checked(handler), on_error, {"group": group, **settings})
+            self._handlers.append(registered)
+            if self._running is not None:
+                self._running.add(registered)
             return handler
 
         return register
 
-    async def run(self) -> None:
-        """Runs the handlers registered with :meth:`on` until SIGTERM, SIGINT or :meth:`close`; then drains.
+    async def run(self, *, signals: bool = True) -> None:
+        """Runs the handlers registered with :meth:`on` until SIGTERM, SIGINT, :meth:`stop` or :meth:`close`.
 
-        Draining: no more pulling, running handlers finish (up to the connection's ``drain_timeout``), buffered messages
-        go to other workers at once. Signals are watched only on the main thread.
+        Then it drains and closes the bus. Draining: no more pulling, running handlers finish (up to the connection's
+        ``drain_timeout``), buffered messages go to other workers at once. A second signal while it drains cancels the
+        handlers, and their messages go to other workers. Cancelled, it drains and leaves the bus open.
+
+        Args:
+            signals: whether SIGTERM and SIGINT are taken while it runs; only on the main thread. Handlers of others (a
+                web server's) are called too, after ours; what was there is there again afterwards. False leaves
+                signals alone: a web server's own shutdown closes the bus.
 
         Raises:
-            What keeps a consumer from opening or going on; the others are drained first.
+            ConfigError: there are no handlers, or the bus runs already. What keeps a consumer from opening or going on:
+                the others are drained first, and the bus stays open.
         """
         if not self._handlers:
             raise ConfigError("run without handlers: register some with @bus.on(topic, group=...)")
-        stop = self._stop = asyncio.Event()
-        self._ran.clear()
-        loop = asyncio.get_running_loop()
-        watched: list[int] = []
-        consumers: list[Consumer] = []
-        work: list[asyncio.Task[None]] = []
-        try:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                # Not on the main thread, or not on this platform: then only close() ends it.
-                with contextlib.suppress(ValueError, NotImplementedError, RuntimeError):
-                    loop.add_signal_handler(number, stop.set)
-                    watched.append(number)
-            for topic, handler, on_error, settings in self._handlers:
-                consumer = await self.consumer(topic, **settings)
-                consumers.append(consumer)
-                work.append(asyncio.create_task(consumer.run(handler, on_error=on_error)))
-            stopped = asyncio.create_task(stop.wait())
-            await asyncio.wait([stopped, *work], return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
-        finally:
-            await asyncio.gather(*(c.close() for c in consumers))
-            if work:
-                _, late = await asyncio.wait(work, timeout=self._native.drain_timeout)
-                for task in late:
-                    task.cancel()
-                await asyncio.wait(work)
-            for task in work:
-                if not task.cancelled():
-                    # A handler's `sys.exit` ends the loop by itself: asyncio need not tell of it once more.
-                    task.exception()
-            for number in watched:
-                loop.remove_signal_handler(number)
-            self._stop = None
-            self._ran.set()
-        for task in work:
-            if not task.cancelled():
-                task.result()
+        if self._running is not None:
+            raise ConfigError("the bus runs already: one run() serves all handlers, those registered later too")
+        self._running = running = Running(self._open, self._runs, self._native.drain_timeout)
+        with signals_taken(running.on_signal) if signals else contextlib.nullcontext():
+            try:
+                await running.serve(self._handlers)
+            finally:
+                self._running = None
+                # Held so that health() shows them.
+                self._failed = running.failed
+                running.over.set_result(None)
+                if running.stopped:
+                    await running.unless_hurried(self._begin_close())
+
+    async def _open(self, of: Registered) -> Consumer:
+        return await self.consumer(of.topic, **of.settings)
+
+    def stop(self) -> None:
+        """Asks :meth:`run` to end: it drains and closes the bus. From any thread, and from a handler.
+
+        Does nothing while nothing runs.
+        """
+        if self._running is not None:
+            self._running.stop()
 
     def dead_letters(self, topic: str, *, group: str, stream: str | None = None) -> DeadLetters:
         """The dead letters of a topic and a group; nothing is asked of the server yet.
@@ -313,7 +313,7 @@ class Bus(Closing):
         return DeadLetters(self._native.dead_letters(topic, group, stream))
 
     async def request(
-        self, topic: str, body: Any = b"", *, timeout: Seconds = 5.0, headers: Mapping[str, str] | None = None
+        self, topic: str, body: Any = b"", *, timeout: Seconds = 5.0, headers: Headers | None = None
     ) -> _native.Message:
         """Asks, and waits for a reply up to ``timeout`` (seconds, default 5).
 
@@ -321,19 +321,23 @@ class Bus(Closing):
             NoResponders: nobody listens; at once. Timeout: no reply came. RequestFailed: the responder failed, its
             words are in ``server``.
         """
-        return await self._native.request(topic, body, timeout, None if headers is None else dict(headers))
+        return await self._native.request(topic, ready(body, self._encode), timeout, headers)
 
     async def respond(
         self, topic: str, handler: Handler, *, group: str = "responders", concurrency: int = 64
     ) -> Responder:
         """Answers requests on a topic; responders of one group share them.
 
-        ``handler(message)`` gives the reply's body (None: an empty one); what it raises reaches the asker as
-        RequestFailed. Up to ``concurrency`` requests are handled at once.
+        ``handler(message)`` gives the reply's body (None: an empty one); what it lets out, a cancellation included,
+        reaches the asker as RequestFailed. Up to ``concurrency`` requests are handled at once. Each handler starts in a
+        copy of the context in which this was called.
+
+        Raises:
+            ConfigError: ``concurrency`` is below 1; the handler is no function of one message, or a generator.
         """
-        if concurrency < 1:
-            raise ValueError(f"concurrency is {concurrency}: give 1 or more")
-        responder = Responder(await self._native.respond(topic, group), handler, concurrency)
+        checked_responder(handler, concurrency)
+        native = await self._native.respond(topic, group)
+        responder = Responder(native, handler, concurrency, self._native.drain_timeout, self._runs, self._encode)
         self._responders.append(responder)
         return responder
 
@@ -356,29 +360,32 @@ class Bus(Closing):
     async def close(self) -> None:
         """Gives back what is buffered, waits for unsettled sends and acks (up to ``drain_timeout``), disconnects.
 
-        While :meth:`run` runs, it ends first; called by a handler, this only asks it to. In a forked child nothing is
-        open, and nothing is done: the parent's bus goes on.
+        While handlers run, they end first, within ``drain_timeout``: they are cancelled after it. Called by a handler,
+        this begins the closing and returns. In a forked child nothing is open, and nothing is done: the parent's bus
+        goes on.
         """
         if not self._native.is_ours():
             return
-        if self._stop is not None:
+        closing = self._begin_close()
+        if not is_inside(self._runs):
+            await asyncio.shield(closing)
+
+    def _begin_close(self) -> asyncio.Task[None]:
+        """Closes once, however many ask for it; on another loop than the one that began it, again."""
+        closing = self._runs.closing
+        if closing is None or closing.done() or closing.get_loop() is not asyncio.get_running_loop():
+            closing = self._runs.closing = asyncio.create_task(self._close())
+        return closing
+
+    async def _close(self) -> None:
+        running = self._running
+        if running is not None and running.loop.is_running():
             # The handlers' last acks need the connection.
-            self._stop.set()
-            if in_handler.get():
-                return
-            await self._ran.wait()
-        runs = list(self._runs)
-        if runs and not in_handler.get():
-            # The same for handlers that consumers run by themselves.
-            await asyncio.gather(*(run.consumer.close() for run in runs))
-            over = {run.over: run.work for run in runs}
-            _, late = await asyncio.wait(over, timeout=self._native.drain_timeout)
-            for future in late:
-                over[future].give_up()
-            await asyncio.wait(over, timeout=1)
+            running.stop()
+            await ended(running.over)
+        await self._runs.drain()
         responders, self._responders = self._responders, []
-        for responder in responders:
-            await responder.close()
+        await asyncio.gather(*(responder.close() for responder in responders))
         await self._native.close()
 
     def __repr__(self) -> str:

@@ -15,8 +15,11 @@ from typing import Any, Literal, TypeAlias
 
 from . import _native
 from ._bus import Bus
+from ._json import Encoder, using
+from ._loops import running
 from ._opening import Opening
 from ._settings import Backoff, EventBusWarning, Tls
+from .errors import ConfigError
 
 __all__ = ["Connecting", "connect"]
 
@@ -67,6 +70,15 @@ def _asked(source: Source) -> Callable[[_native.Question], None]:
     return ask
 
 
+def _addresses(servers: str | Sequence[str] | None) -> str | None:
+    if servers is None or isinstance(servers, str):
+        return servers
+    given: Any = servers
+    if not isinstance(given, Sequence) or not all(isinstance(s, str) for s in given):  # pyright: ignore
+        raise ConfigError("servers: give an address, or a sequence of addresses")
+    return ",".join(servers)
+
+
 def connect(
     servers: str | Sequence[str] | None = None,
     *,
@@ -93,6 +105,7 @@ def connect(
     stream_layout: Literal["topic", "family"] | None = None,
     api_timeout: Seconds | None = None,
     drain_timeout: Seconds | None = None,
+    encoder: Encoder | None = None,
 ) -> Opening[Bus]:
     """Connects: ``await`` it, or ``async with``. Explicit settings beat the environment, which beats the defaults.
 
@@ -131,6 +144,8 @@ def connect(
             topic for others. Environment: NATS_STREAM_LAYOUT. Default "topic".
         api_timeout: how long an administrative call may take; default 5 s.
         drain_timeout: how long closing may wait for unsettled sends; default 30 s.
+        encoder: makes bytes or a string of each body that is neither bytes-like nor a string, of messages, requests and
+            replies; called where it is sent. Default: JSON.
 
     Warns:
         EventBusWarning: a file of secrets is open to others, or credentials may go unencrypted to another machine.
@@ -141,7 +156,6 @@ def connect(
     """
     source = _asked(credentials) if callable(credentials) else None
     settings: dict[str, Any] = {
-        "servers": servers if servers is None or isinstance(servers, str) else ",".join(servers),
         "jetstream": jetstream,
         "name": name,
         "user": user,
@@ -168,6 +182,9 @@ def connect(
     }
 
     async def open_() -> Bus:
+        running()
+        encode = using(encoder)
+        settings["servers"] = _addresses(servers)
         native = await _native.connect(_candidates(), source, **settings)
         try:
             for text in native.warnings:
@@ -176,6 +193,6 @@ def connect(
             # Made an error by the application's filters.
             await native.close()
             raise
-        return Bus(native)
+        return Bus(native, encode)
 
     return Opening(open_, "Connecting")

@@ -6,11 +6,13 @@ import asyncio
 import html
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import NamedTuple
 
 from . import _native
+from ._contexts import is_inside
 from ._handling import Handler, OnError, Work
 from ._opening import Closing
+from ._runs import Runs
+from .errors import ConfigError
 
 __all__ = ["Consumer"]
 
@@ -22,7 +24,7 @@ class Consumer(Closing):
     kept from redelivery, for up to ``max_processing``. Nothing is lost by cancelling a wait.
     """
 
-    def __init__(self, native: _native.Consumer, runs: set[Run]) -> None:
+    def __init__(self, native: _native.Consumer, runs: Runs) -> None:
         self._native = native
         self._runs = runs
 
@@ -44,26 +46,34 @@ class Consumer(Closing):
     def __aiter__(self) -> AsyncIterator[_native.Message]:
         return self._native
 
-    async def fetch(self, max: int, timeout: float | timedelta = 5.0) -> list[_native.Message]:
-        """Up to ``max`` messages, waiting for them up to ``timeout`` (seconds, default 5).
+    async def __anext__(self) -> _native.Message:
+        """The next message, for ``anext(consumer)``."""
+        return await self._native.__anext__()
+
+    async def fetch(self, max: int = 1, timeout: float | timedelta | str | None = 5.0) -> list[_native.Message]:
+        """Up to ``max`` messages (default 1), waiting for them up to ``timeout`` (seconds, default 5; None: no limit).
 
         Fewer, or none, when the time runs out first. A cancelled fetch gives back what it had taken.
 
         Raises:
-            ClosedError: the consumer is closed. NotFoundError: its durable or stream was deleted.
+            ClosedError: the consumer is closed. NotFoundError: its durable or stream was deleted. ConfigError: ``max``
+            or ``timeout`` is none.
         """
         if max < 1:
-            raise ValueError(f"fetch of {max} messages: ask for 1 or more")
-        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+            raise ConfigError(f"max: fetch of {max} messages: ask for 1 or more")
+        seconds = None if timeout is None else _native.seconds(timeout, "timeout")
         out = self._native.take(max)
+        if len(out) == max:
+            return out
+        limit = asyncio.timeout(seconds)
         try:
-            async with asyncio.timeout(seconds):
+            async with limit:
                 while len(out) < max:
                     await self._native.ready()
                     out += self._native.take(max - len(out))
-        except TimeoutError:
-            pass
-        except BaseException:
+        except BaseException as e:
+            if isinstance(e, TimeoutError) and limit.expired():
+                return out
             self._native.put_back(out)
             raise
         return out
@@ -72,24 +82,36 @@ class Consumer(Closing):
         """Runs ``handler(message)`` for each message until the consumer is closed; ``concurrency`` at once.
 
         Returns → ack. Raises → delivered again after ``backoff``. Raises :class:`Reject` → dead letter at once. Raises
-        :class:`RetryAfter` → delivered again after that delay. After ``max_deliver`` attempts → dead letter. A plain
-        function runs in a thread. In core mode there is no redelivery. Closing lets running handlers finish.
+        :class:`RetryAfter` → delivered again after that delay. After ``max_deliver`` attempts → dead letter. Both are
+        looked for in exception groups too; anything else that a handler lets out is a failed attempt, a CancelledError
+        of something it awaited included. In core mode there is no redelivery. Closing lets running handlers finish;
+        cancelling the run cancels them, and their messages go to other workers.
+
+        Each handler starts in a copy of the context in which this was called. A plain function runs in a thread, of up
+        to ``concurrency`` that this run has for itself.
 
         Args:
             handler: async or plain function of one message; it does not settle the message itself.
-            on_error: called with what a handler raised, and the message; without it a warning is logged.
+            on_error: called with what a handler raised, any BaseException, and the message; without it a warning is
+                logged.
 
         Raises:
-            NotFoundError: the durable or stream was deleted.
+            ConfigError: ``handler`` is no function of one message, or a generator. NotFoundError: the durable or stream
+                was deleted.
         """
-        work = Work(self._native, handler, on_error)
-        run = Run(self, work, asyncio.get_running_loop().create_future())
-        self._runs.add(run)
+        await self._run(handler, on_error)
+        closing = self._runs.closing
+        if closing and closing.get_loop() is asyncio.get_running_loop() and not is_inside(self._runs):
+            # A handler has closed the bus: what its last acks need is open until that is done.
+            await asyncio.wait([closing])
+
+    async def _run(self, handler: Handler, on_error: OnError | None) -> None:
+        work = Work(self._native, handler, on_error, self._runs)
+        run = self._runs.begin(self, work)
         try:
             await work.run()
         finally:
-            self._runs.discard(run)
-            run.over.set_result(None)
+            self._runs.end(run)
 
     async def close(self) -> None:
         """Stops pulling and gives back what is buffered, so that another worker has it now. The durable stays."""
@@ -101,11 +123,3 @@ class Consumer(Closing):
 
     def _repr_html_(self) -> str:
         return f"<b>Consumer</b> <code>{html.escape(self.topic)}</code> for <code>{html.escape(self.group)}</code>"
-
-
-class Run(NamedTuple):
-    """Handlers of a consumer at work, and what is done when they have ended."""
-
-    consumer: Consumer
-    work: Work
-    over: asyncio.Future[None]

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Self, TypeAlias
 
 from . import _native
+from ._loops import running
+from .errors import ConfigError
 
 __all__ = ["Event", "EventKind", "Events"]
 
@@ -73,7 +75,8 @@ class Events:
 def listen(events: Events, listener: Callable[[Event], Any]) -> Callable[[], None]:
     """Calls a listener in a task of its own; what it raises is logged, and harms nothing."""
     if not callable(listener):
-        raise TypeError("give a function to be called with each event")
+        raise ConfigError("give a function to be called with each event")
+    loop = running()
 
     async def tell() -> None:
         async for event in events:
@@ -81,10 +84,15 @@ def listen(events: Events, listener: Callable[[Event], Any]) -> Callable[[], Non
                 told = listener(event)
                 if inspect.isawaitable(told):
                     await told
-            except Exception:
-                logger.exception("a listener failed on %r", event)
+            except (SystemExit, KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as e:
+                # Also a cancellation from inside; one of this task ends the listening.
+                if isinstance(e, asyncio.CancelledError) and task.cancelling():
+                    raise
+                logger.error("a listener failed on %r", event, exc_info=e)
 
-    task = asyncio.get_running_loop().create_task(tell())
+    task = loop.create_task(tell())
 
     def stop() -> None:
         events._native.close()

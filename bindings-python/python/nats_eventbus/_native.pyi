@@ -1,15 +1,18 @@
 """The native module: what it hands out, as the package uses it."""
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from datetime import datetime, timedelta
 from os import PathLike
-from typing import Any, final
+from typing import Any, NoReturn, final
+
+from ._headers import Headers
 
 __version__: str
 
 def forked() -> None: ...
 def error_kinds() -> list[tuple[str, str, str, bool]]: ...
 def topic(*tokens: str) -> str: ...
+def seconds(value: float | timedelta | str, name: str) -> float: ...
 def connect(
     candidates: list[str | PathLike[str]], source: Callable[[Question], None] | None = None, **settings: Any
 ) -> Coroutine[Any, Any, Bus]: ...
@@ -27,6 +30,14 @@ class PubAck:
     @property
     def duplicate(self) -> bool:
         """Whether it was already stored under the same id."""
+
+@final
+class Settled:
+    """What settling returns: to be used as a bool."""
+
+    def __bool__(self) -> bool: ...
+    def __await__(self) -> Generator[Any, Any, NoReturn]:
+        """Raises TypeError: settling is immediate."""
 
 @final
 class Message:
@@ -100,7 +111,7 @@ class Producer:
         *,
         key: str | None = None,
         id: str | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Headers | None = None,
         ttl: float | timedelta | str | None = None,
         expected_last_sequence: int | None = None,
         expected_last_subject_sequence: int | None = None,
@@ -108,18 +119,22 @@ class Producer:
         """Sends one message; await it for its outcome: PubAck, or None in core mode.
 
         The message is on its way once this returns; awaiting tells the outcome. Cancelling the wait does not
-        cancel the message: it still counts in :meth:`flush`.
+        cancel the message: it still counts in :meth:`flush`. Where no loop runs, as in another thread, it is sent
+        where it is awaited: ``asyncio.run_coroutine_threadsafe(producer.send(...), loop)``.
 
         Args:
-            body: bytes-like as it is, str as UTF-8, anything else as JSON (also pydantic, msgspec, dataclass).
+            body: bytes-like as it is, str as UTF-8, anything else by the encoder, or as JSON. JSON takes dataclasses,
+                pydantic models and msgspec structs, times and dates (ISO 8601), Decimal, UUID and paths (as strings),
+                enumerations (by value), sets and deques (as lists), mappings, and numpy's scalars.
             key: orders messages: those of one key are stored in the order sent.
             id: deduplicates messages within the stream's window; generated when absent.
-            headers: further headers.
+            headers: further headers: strings, numbers, True and False, or lists of those, which repeat the header.
             ttl: how long the stream keeps the message, in seconds (server 2.11, stream must allow it).
             expected_last_sequence: the stream's last sequence must be this one (0: it is empty).
             expected_last_subject_sequence: the same for the last message of the topic.
 
         Raises:
+            ConfigError: the body has no JSON form; the error names the part.
             PublishRejected: not stored and never will be (TooLarge, WrongSequence, StreamFull, NotSent, …).
             PublishUnknown: ``delivery_timeout`` passed; it may be stored.
         """
@@ -129,7 +144,7 @@ class Producer:
         *,
         key: str | None = None,
         id: str | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Headers | None = None,
         ttl: float | timedelta | str | None = None,
         expected_last_sequence: int | None = None,
         expected_last_subject_sequence: int | None = None,
@@ -144,7 +159,7 @@ class Producer:
         bodies: Iterable[Any],
         *,
         key: str | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Headers | None = None,
         ttl: float | timedelta | str | None = None,
     ) -> Coroutine[Any, Any, list[PubAck | Exception | None]]:
         """Sends many messages; await it for one PubAck (None in core mode) or exception each, in order."""
@@ -291,7 +306,13 @@ class Bus:
     def health(self, timeout: float | timedelta | str) -> Coroutine[Any, Any, dict[str, Any]]: ...
     def metrics(self) -> dict[str, int]: ...
     def bridge_counts(self) -> tuple[int, int]: ...
-    def producer(self, topic: str, on_error: Callable[[Any], None] | None = None, **settings: Any) -> Producer: ...
+    def producer(
+        self,
+        topic: str,
+        on_error: Callable[[Any], None] | None = None,
+        encoder: Callable[[Any], bytes] | None = None,
+        **settings: Any,
+    ) -> Producer: ...
     def dead_letters(self, topic: str, group: str, stream: str | None = None) -> DeadLetters: ...
     def consumer(self, topic: str, **settings: Any) -> Coroutine[Any, Any, Consumer]: ...
     def respond(self, topic: str, group: str) -> Coroutine[Any, Any, Consumer]: ...
@@ -300,7 +321,7 @@ class Bus:
         topic: str,
         body: Any,
         timeout: float | timedelta | str,
-        headers: Mapping[str, str] | None = None,
+        headers: Headers | None = None,
     ) -> Coroutine[Any, Any, Message]: ...
     def streams(self) -> Coroutine[Any, Any, list[dict[str, Any]]]: ...
     def stream(self, name: str) -> Stream: ...

@@ -16,11 +16,12 @@ class EventBusWarning(UserWarning):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Backoff:
-    """How waiting grows between tries: exponential, jittered, capped. Times in seconds."""
+    """How waiting grows between tries: exponential, jittered, capped. Times in seconds, as a timedelta or
+    as text ("250ms")."""
 
-    initial: float | timedelta | None = None
+    initial: float | timedelta | str | None = None
     """The first wait; default 0.1 s."""
-    max: float | timedelta | None = None
+    max: float | timedelta | str | None = None
     """The longest wait; default 8 s."""
     factor: float | None = None
     """What each wait is multiplied by for the next; default 2."""

@@ -1,6 +1,7 @@
 """The errors of the bus: one tree, one stable ``code`` each, the same in every language.
 
-Catch :class:`EventBusError` for all of them, or the kind you can do something about.
+Catch :class:`EventBusError` for all of them, or the kind you can do something about. Where Python has a class of the
+same meaning (ValueError, TimeoutError, ConnectionError, PermissionError), the kind is that, too.
 """
 
 from __future__ import annotations
@@ -54,8 +55,7 @@ class EventBusError(Exception):
 
     def __init__(
         self,
-        message: str = "",
-        *,
+        *args: object,
         topic: str | None = None,
         stream: str | None = None,
         group: str | None = None,
@@ -63,7 +63,7 @@ class EventBusError(Exception):
         id: str | None = None,
         failures: Sequence[EventBusError] = (),
     ) -> None:
-        super().__init__(message)
+        super().__init__(*args)
         self.topic = topic
         self.stream = stream
         self.group = group

@@ -67,14 +67,14 @@ impl Inner {
     /// The record of a message; the default where there is none.
     pub(super) async fn read_record(&self, known: Known) -> Result<Record> {
         let Some(stream) = self.recorded() else { return Ok(Record::default()) };
-        let query = json!({"last_by_subj": attempts_topic(stream, &self.config.group, known.0, known.1)});
+        let query = json!({"last_by_subj": attempts_topic(stream, &self.config.group, known)});
         Ok(self.stored(stream, &query).await?.and_then(|m| m.read()).unwrap_or_default())
     }
 
     /// Ends when the record is stored.
     pub(super) async fn write_record(&self, known: Known, record: &Record) -> Result<()> {
         let Some(stream) = self.recorded() else { return Ok(()) };
-        let topic = attempts_topic(stream, &self.config.group, known.0, known.1);
+        let topic = attempts_topic(stream, &self.config.group, known);
         self.put_record(stream, topic, record).await
     }
 

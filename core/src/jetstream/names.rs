@@ -49,7 +49,7 @@ pub(crate) fn replays_durable(group: &str) -> String {
     format!("{group}_replays")
 }
 
-/// The stream of the records of what handlers did to a stream's messages.
+/// The stream of the records of a stream's failures.
 pub(crate) fn attempts_stream(stream: &str) -> String {
     format!("{stream}_ATTEMPTS")
 }
@@ -57,12 +57,12 @@ pub(crate) fn attempts_stream(stream: &str) -> String {
 pub(crate) fn attempts_subject(stream: &str) -> String {
     format!("attempts.{stream}.>")
 }
-/// Where the record of a message is stored; `replay` is its sequence among the replays, if it is one.
-pub(crate) fn attempts_topic(stream: &str, group: &str, sequence: u64, replay: Option<u64>) -> String {
+/// Where the record of a message is stored: its sequence, and that of its replay if it is one.
+pub(crate) fn attempts_topic(stream: &str, group: &str, (sequence, replay): (u64, Option<u64>)) -> String {
     let replay = replay.map_or_else(String::new, |n| format!("-r{n}"));
     format!("attempts.{stream}.{group}.{sequence}{replay}")
 }
-/// Where give-backs are stored: one, or all.
+/// Where give-backs are recorded: one, or all.
 pub(crate) fn returned_topic(stream: &str, group: &str, id: Option<&str>) -> String {
     format!("attempts.{stream}.{group}.returned.{}", id.unwrap_or("*"))
 }

@@ -29,6 +29,11 @@ from . import (
     r23_python_processes,
     r24_node_processes,
     r25_versions,
+    r26_deploys,
+    r27_crash_loop,
+    r28_fair_shares,
+    r29_large_bodies,
+    r30_cancelled_inside,
 )
 
 ROWS: dict[int, Row] = {
@@ -59,5 +64,10 @@ ROWS: dict[int, Row] = {
         r23_python_processes,
         r24_node_processes,
         r25_versions,
+        r26_deploys,
+        r27_crash_loop,
+        r28_fair_shares,
+        r29_large_bodies,
+        r30_cancelled_inside,
     )
 }

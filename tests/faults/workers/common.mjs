@@ -53,6 +53,11 @@ export class Ledger {
   tellEvents(bus) {
     bus.onEvent(({ kind, cause, server, topic }) => this.write("event", { kind, cause, server, topic }));
   }
+  /** What the bus says of itself. */
+  async health(bus) {
+    const { ok, problems, consumers } = await bus.health();
+    this.write("health", { ok, problems, consumers: consumers.length });
+  }
   /** Nothing is to be done now: what memory can be given back is, and the rig may look. */
   rest(bus) {
     globalThis.gc();

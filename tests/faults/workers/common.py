@@ -83,6 +83,12 @@ async def tell_metrics(bus: eb.Bus, ledger: Writer) -> None:
         await asyncio.sleep(0.2)
 
 
+async def tell_health(bus: eb.Bus, ledger: Writer) -> None:
+    """Writes down what the bus says of itself."""
+    found = await bus.health()
+    ledger.write("health", ok=found.ok, problems=found.problems, consumers=len(found.consumers))
+
+
 def rest(bus: eb.Bus, ledger: Writer) -> None:
     """Nothing is to be done now: what memory can be given back is, and the rig may look."""
     gc.collect()

@@ -2,8 +2,10 @@
 
 Settings (JSON): `ledger`, `servers`, `topic`, `group`, `who`; `connect`, `consumer` (settings of the bus, times as
 text), `password_file` (see common.py); `work` (seconds a handling takes, `[least, most]`); `later` (the delay asked for
-by messages that say `later`).
-Commands: `open JSON` (opens another consumer and closes it: `opened`, or the error), `rest`, `close`; SIGTERM drains.
+by messages that say `later`); `crash` (how those that say `crash` end the process: `exit` or `kill`); `leave` (how many
+messages it takes in a loop before it leaves the loop and ends; 0: it registers a handler and stays).
+Commands: `open JSON` (opens another consumer and closes it: `opened`, or the error), `health` (what the bus says of
+itself), `rest`, `close`; SIGTERM drains.
 """
 
 from __future__ import annotations
@@ -26,8 +28,10 @@ from tests.faults.workers.common import (
     rest,
     settings,
     tell_events,
+    tell_health,
     tell_metrics,
 )
+from tests.faults.workers.inside import cancelled, crash
 
 
 def recurse(depth: int = 0) -> int:
@@ -46,6 +50,7 @@ class Work:
         """Handles one message as its body asks."""
         body, call = m.json(), next(self._calls)
         start = {"key": m.key, "n": body["n"], "from": body["from"], "seq": m.sequence}
+        start["failures"] = getattr(m, "failures", None)
         self._ledger.write("start", call=call, id=m.id or body["id"], attempt=m.attempt, **start)
         how = "raised"
         try:
@@ -79,6 +84,12 @@ class Work:
                 raise eb.RetryAfter(self._given["later"])
             case "panic":
                 recurse()
+            case "inside":
+                await cancelled(body["n"])
+            case "inside once" if attempt == 1:
+                await cancelled(body["n"])
+            case "crash":
+                crash(self._given["crash"])
             case "hang":
                 await asyncio.Event().wait()
             case "fork":
@@ -102,12 +113,26 @@ async def obey(bus: eb.Bus, ledger: Writer) -> None:
     async for command in commands():
         if command == "rest":
             rest(bus, ledger)
+        elif command == "health":
+            await tell_health(bus, ledger)
         elif command.startswith("open "):
             await open_another(bus, ledger, **json.loads(command[5:]))
         else:
             # Closing waits for the handlers, and so for itself if it were awaited here.
             await bus.close()
             return
+
+
+async def leave(bus: eb.Bus, given: dict[str, Any], consumer: dict[str, Any], work: Work) -> None:
+    """Takes messages in a loop, acks each, and leaves the loop after the last one."""
+    taken = 0
+    async with bus.consumer(given["topic"], group=given["group"], **consumer) as messages:
+        async for m in messages:
+            await work(m)
+            m.ack()
+            taken += 1
+            if taken == given["leave"]:
+                break
 
 
 async def main() -> None:
@@ -125,13 +150,13 @@ async def main() -> None:
         if "backoff" in consumer:
             consumer["backoff"] = eb.Backoff(**consumer["backoff"])
         work = Work(given, ledger)
-
-        # What handlers raise is in the ledger already.
-        bus.on(given["topic"], group=given["group"], on_error=lambda e, m: None, **consumer)(work)
+        if not given["leave"]:
+            # What handlers raise is in the ledger already.
+            bus.on(given["topic"], group=given["group"], on_error=lambda e, m: None, **consumer)(work)
         helpers = [asyncio.create_task(obey(bus, ledger)), asyncio.create_task(tell_metrics(bus, ledger))]
         ledger.write("ready")
         try:
-            await bus.run()
+            await (leave(bus, given, consumer, work) if given["leave"] else bus.run())
         except eb.EventBusError as e:
             ledger.write("error", **error_fields(e))
             code = 3

@@ -3,7 +3,7 @@
 //
 //	interop declare -url URL -topic T [-group G]                          the stream, and the group's durable
 //	interop produce -url URL -topic T [-jetstream]                        one batch per line: {"key": "k", "bodies": […]}
-//	interop consume -url URL -topic T -group G [-jetstream] [-count N] [-nak N] [-unsubscribe]
+//	interop consume -url URL -topic T -group G [-jetstream] [-count N] [-nak N] [-work TIME] [-plain] [-unsubscribe]
 package main
 
 import (
@@ -31,6 +31,8 @@ type options struct {
 	jetstream   bool
 	count       int
 	nak         int
+	work        time.Duration
+	plain       bool
 	unsubscribe bool
 }
 
@@ -88,6 +90,8 @@ func run(args []string) error {
 	flags.BoolVar(&o.jetstream, "jetstream", false, "JetStream mode; else core mode")
 	flags.IntVar(&o.count, "count", 0, "consume: end after so many deliveries; 0 is never")
 	flags.IntVar(&o.nak, "nak", 0, "consume: how many deliveries to fail, from the first on")
+	flags.DurationVar(&o.work, "work", 0, "consume: how long the handler takes")
+	flags.BoolVar(&o.plain, "plain", false, "consume: take any JSON object; else only the platform's events")
 	flags.BoolVar(&o.unsubscribe, "unsubscribe", false, "consume: unsubscribe at the end, as the platform does")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
@@ -251,10 +255,11 @@ type worker struct {
 
 // handle is the user's handler: it fails as often as it was told to.
 func (w *worker) handle(msg *nats.Msg) (handled, error) {
-	event, err := decode(msg.Data)
+	event, err := w.decode(msg.Data)
 	if err != nil {
 		return handled{}, err
 	}
+	time.Sleep(w.work)
 	line := handled{Topic: msg.Subject, Group: w.group, Event: event, Headers: map[string]string{}, Attempt: 1}
 	for name := range msg.Header {
 		line.Headers[name] = msg.Header.Get(name)
@@ -264,6 +269,15 @@ func (w *worker) handle(msg *nats.Msg) (handled, error) {
 		return line, errors.New("told to fail")
 	}
 	return line, nil
+}
+
+func (w *worker) decode(body []byte) (any, error) {
+	if !w.plain {
+		return decode(body)
+	}
+	var event map[string]any
+	err := json.Unmarshal(body, &event)
+	return event, err
 }
 
 func (w *worker) done() bool { return w.count > 0 && w.deliveries >= w.count }

@@ -149,6 +149,12 @@ impl Buffer {
         if self.leaving {
             return;
         }
+        // In core mode there is nothing to know of a message.
+        if self.unsettled.is_empty() {
+            let n = self.queue.len().min(max);
+            into.extend(self.queue.drain(..n));
+            return;
+        }
         let mut left = max;
         while left > 0 {
             let front = self.front();
@@ -161,7 +167,9 @@ impl Buffer {
             if !self.handlers {
                 self.unsettled.count(id, false);
             }
-            if let (Front::Over, Some(Gate::Over(why))) = (front, self.unsettled.get(id).map(|u| &u.gate)) {
+            if matches!(front, Front::Over)
+                && let Some(Gate::Over(why)) = self.unsettled.get(id).map(|u| &u.gate)
+            {
                 over.push((d, why.clone()));
                 continue;
             }
