@@ -69,9 +69,9 @@ fn acked_by(reply: &Delivery) -> Option<String> {
     serde_json::from_slice::<Ack>(&reply.body).ok().map(|ack| ack.stream)
 }
 
-/// What a reply says: its body, or the responder's failure.
-pub(crate) fn read_reply(reply: Delivery) -> Result<Delivery> {
-    if let Some(stream) = acked_by(&reply) {
+/// What a reply says: its body, or the responder's failure. Of our own calls a stream's ack is an answer.
+pub(crate) fn read_reply(reply: Delivery, own: bool) -> Result<Delivery> {
+    if let (false, Some(stream)) = (own, acked_by(&reply)) {
         let text = "a stream stores this topic, and its ack is the first answer: ask on a topic that no stream stores; the request is stored";
         return Err(Error::new(ErrorKind::Conflict, text).stream(stream));
     }

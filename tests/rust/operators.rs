@@ -578,3 +578,25 @@ async fn a_topic_over_several_streams_is_read_stream_by_stream() {
         assert_eq!(next(&c).await.topic.as_str(), format!("several.{n}.done"));
     }
 }
+
+/// Consuming: the stream of the records of failures, once lost, is declared again with the next record.
+#[tokio::test]
+async fn a_lost_stream_of_records_is_declared_again() {
+    let server = Server::jetstream();
+    let bus = server.bus(true).await;
+    send(&bus, "t", "x").await.unwrap();
+    let backoff =
+        Backoff { initial: Duration::from_millis(10), max: Duration::from_millis(10), ..Backoff::default() };
+    let c = bus.consumer("t", ConsumerConfig { backoff, ..group() }).await.unwrap();
+    c.handle();
+    for n in 0..2 {
+        let d = next(&c).await;
+        assert_eq!(d.failures, n);
+        c.finish(&d, Handled::Failed("boom".into()));
+        // Its record is stored before it comes again.
+        let again = next(&c).await;
+        assert_eq!(server.stored("t_STREAM_ATTEMPTS").await, 1);
+        server.api("STREAM.DELETE.t_STREAM_ATTEMPTS", "").await;
+        c.put_back(vec![again]);
+    }
+}

@@ -125,7 +125,14 @@ impl Inner {
             self.records.declared.get_or_try_init(|| self.declare_attempts(stream)).await?;
             let body = serde_json::to_vec(record)
                 .map_err(|e| Error::new(ErrorKind::Internal, format!("a record of attempts: {e}")))?;
-            self.shared.store(topic, &body).await
+            match self.shared.store(topic.clone(), &body).await {
+                // The stream was lost: it is declared again, once.
+                Err(e) if e.kind() == ErrorKind::NoResponders => {
+                    self.declare_attempts(stream).await?;
+                    self.shared.store(topic, &body).await
+                }
+                other => other,
+            }
         };
         match put.await {
             Ok(()) => Ok(()),

@@ -86,20 +86,6 @@ enum Tried {
 }
 
 impl Shared {
-    /// Stores a message of our own, and waits for the server's ack.
-    pub(crate) async fn store(&self, topic: String, body: &[u8]) -> Result<()> {
-        let named = |e: Error| e.topic(&*topic);
-        let reply =
-            self.pipeline.request(topic.clone(), body, self.config.api_timeout).await.map_err(named)?;
-        let answer: Value = serde_json::from_slice(&reply.body)
-            .map_err(|e| named(Error::new(ErrorKind::Decode, format!("the ack is not JSON: {e}"))))?;
-        match answer.get("error").map(ApiError::deserialize) {
-            Some(Ok(e)) => Err(named(api_error(&e))),
-            Some(Err(e)) => Err(named(Error::new(ErrorKind::Decode, format!("the ack: {e}")))),
-            None => Ok(()),
-        }
-    }
-
     /// One `JetStream` API call; tries again while the cluster has no leader, until `api_timeout`.
     pub(crate) async fn api<T: DeserializeOwned>(&self, call: &str, body: &Value) -> Result<T> {
         let until = Instant::now() + self.config.api_timeout;
@@ -140,6 +126,20 @@ impl Shared {
         match api_error(&refused) {
             e if e.kind() == ErrorKind::Connection => Ok(Tried::Again(e)),
             e => Err(e),
+        }
+    }
+
+    /// Stores a message of our own, and waits for the server's ack.
+    pub(crate) async fn store(&self, topic: String, body: &[u8]) -> Result<()> {
+        let named = |e: Error| e.topic(&*topic);
+        let reply =
+            self.pipeline.request(topic.clone(), body, self.config.api_timeout).await.map_err(named)?;
+        let answer: Value =
+            serde_json::from_slice(&reply.body).map_err(|e| named(unreadable("a publish", &e)))?;
+        match answer.get("error").map(ApiError::deserialize) {
+            Some(Ok(e)) => Err(named(api_error(&e))),
+            Some(Err(e)) => Err(named(unreadable("a publish", &e))),
+            None => Ok(()),
         }
     }
 

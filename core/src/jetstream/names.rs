@@ -1,4 +1,4 @@
-//! Every name that is derived from another one: streams, subjects of dead letters and replays, their durable. Pure.
+//! Every name that is derived from another one: streams, subjects of dead letters, replays and records. Pure.
 
 use crate::config::StreamLayout;
 

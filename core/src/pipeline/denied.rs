@@ -106,7 +106,7 @@ impl State {
             .topic(e.topic_name().unwrap_or_default());
         self.deaf = Some(e.clone());
         let asks = |(id, slot): (SlotId, &Slot)| match slot.kind {
-            Kind::Request => Some((id, Body::Reply(Err(e.clone())))),
+            Kind::Request { .. } => Some((id, Body::Reply(Err(e.clone())))),
             Kind::Echo => Some((id, Body::Done(Err(e.clone())))),
             // These may be stored: their outcome is unknown when their time is over.
             Kind::Publish { .. } | Kind::Core { .. } => None,
@@ -136,7 +136,7 @@ impl Slot {
         match (&self.refusal, &self.kind) {
             // An earlier attempt was let through, and may be stored.
             (_, Kind::Publish { .. }) if self.unanswered > 1 => self.expired(),
-            (Some(e), Kind::Request) => Body::Reply(Err(e.clone())),
+            (Some(e), Kind::Request { .. }) => Body::Reply(Err(e.clone())),
             (Some(e), Kind::Publish { .. } | Kind::Core { .. }) => Body::Sent(Err(e.clone())),
             (None, _) | (_, Kind::Echo) => self.expired(),
         }

@@ -68,17 +68,17 @@ pub(super) struct Looking {
     pub(super) look: Option<Look>,
     running: bool,
     /// Why it was not found the last time.
-    told: Option<Error>,
+    failure: Option<Error>,
     not_before: Option<Instant>,
 }
 
 impl ProducerState {
     /// Why no stream took a message, as far as is known.
     pub(super) fn no_stream(&self, e: Error) -> Error {
-        match &self.looking.told {
-            Some(told) => {
-                let text = format!("{}; {}", e.message(), told.message());
-                Error::new(e.kind(), text).in_the_words_of(told)
+        match &self.looking.failure {
+            Some(found) => {
+                let text = format!("{}; {}", e.message(), found.message());
+                Error::new(e.kind(), text).in_the_words_of(found)
             }
             None => e,
         }
@@ -111,13 +111,13 @@ impl State {
         }
     }
 
-    /// The stream was looked up again. What waits for another try goes on, unless trying cannot help.
+    /// The stream was looked up again. What waits for another try is tried again, unless trying cannot help.
     pub(crate) fn looked_again(&mut self, producer: ProducerId, result: Result<Found>, post: &mut Post) {
         let Some(p) = self.producers.get_mut(producer) else { return };
         p.looking.running = false;
         let e = match result {
             Ok(found) => {
-                p.looking.told = None;
+                p.looking.failure = None;
                 p.found = Some(found);
                 return;
             }
@@ -127,7 +127,7 @@ impl State {
         };
         if e.kind() != ErrorKind::Config {
             // Another may still declare the stream: this is why, if none does in time.
-            p.looking.told = Some(e);
+            p.looking.failure = Some(e);
             return;
         }
         // The next send looks the stream up first.

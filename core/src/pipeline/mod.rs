@@ -195,18 +195,30 @@ impl Pipeline {
         timeout: Duration,
         done: Completion,
     ) -> Result<()> {
+        self.ask_as(Kind::Request { own: false }, topic, headers, body, timeout, done)
+    }
+
+    fn ask_as(
+        &self,
+        kind: Kind,
+        topic: Subject,
+        headers: Option<Headers>,
+        body: &[u8],
+        timeout: Duration,
+        done: Completion,
+    ) -> Result<()> {
         self.change(|s| {
             if let Some(e) = s.cannot_ask() {
                 return Err(e);
             }
             let body = s.copy(body);
-            let id =
-                s.put(Kind::Request, Wire { topic, body, headers, id: None }, Instant::now() + timeout, done);
+            let id = s.put(kind, Wire { topic, body, headers, id: None }, Instant::now() + timeout, done);
             s.queue(id);
             Ok(())
         })
     }
 
+    /// A call of our own.
     pub(crate) async fn request(
         &self,
         topic: impl Into<Subject>,
@@ -214,7 +226,7 @@ impl Pipeline {
         timeout: Duration,
     ) -> Result<Delivery> {
         let (done, rx) = Completion::task();
-        self.ask(topic.into(), None, body, timeout, done)?;
+        self.ask_as(Kind::Request { own: true }, topic.into(), None, body, timeout, done)?;
         match rx.await {
             Ok(Body::Reply(result)) => result.map(|delivery| *delivery),
             _ => Err(Error::closed("bus")),

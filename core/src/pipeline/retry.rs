@@ -20,13 +20,13 @@ impl State {
         let Some(slot) = self.slots.get_mut(id) else { return };
         let producer = match slot.kind {
             Kind::Publish { producer, .. } => producer,
-            Kind::Request => {
+            Kind::Request { own } => {
                 let topic = slot.wire.topic.clone();
                 let result = if status == Some(503) {
                     Err(Error::new(ErrorKind::NoResponders, "nobody answers this topic: start a responder")
                         .topic(topic.as_str()))
                 } else {
-                    read_reply(Delivery::new(m)).map(Box::new).map_err(|e| e.topic(topic.as_str()))
+                    read_reply(Delivery::new(m), own).map(Box::new).map_err(|e| e.topic(topic.as_str()))
                 };
                 return self.settle(id, Body::Reply(result), post);
             }
@@ -83,7 +83,7 @@ impl State {
         let text = "the message is over the limit (max_payload) of the server connected to now";
         let error = Error::new(ErrorKind::TooLarge, text).topic(slot.wire.topic.as_str());
         let body = match slot.kind {
-            Kind::Request => Body::Reply(Err(error)),
+            Kind::Request { .. } => Body::Reply(Err(error)),
             // An earlier attempt, on a server with another limit, may have been stored.
             _ if slot.unanswered > 1 => slot.expired(),
             _ => Body::Sent(Err(error)),
@@ -139,7 +139,7 @@ impl State {
                     Kind::Publish { .. } if slot.may_repeat() => again.push((slot.order(), id)),
                     Kind::Publish { .. } => unknown.push((id, slot.expired())),
                     Kind::Echo => again.push((slot.order(), id)),
-                    Kind::Request | Kind::Core { .. } => {}
+                    Kind::Request { .. } | Kind::Core { .. } => {}
                 }
             }
         }

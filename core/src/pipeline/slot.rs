@@ -69,8 +69,8 @@ pub(crate) enum Kind {
     Publish { producer: ProducerId, order: u64, key: Option<Arc<str>>, deduped: bool, admitted: bool },
     /// A core message sent while disconnected: done when handed over.
     Core { producer: ProducerId, order: u64, admitted: bool },
-    /// A request; anything answered ends it.
-    Request,
+    /// A request; anything answered ends it. Of the user's a stream's ack is no reply; of our own calls it may be.
+    Request { own: bool },
     /// A question to ourselves that proves the server has seen all before it.
     Echo,
 }
@@ -110,7 +110,7 @@ impl Slot {
     pub(super) fn order(&self) -> u64 {
         match self.kind {
             Kind::Publish { order, .. } | Kind::Core { order, .. } => order,
-            Kind::Request | Kind::Echo => u64::MAX,
+            Kind::Request { .. } | Kind::Echo => u64::MAX,
         }
     }
     pub(super) fn may_repeat(&self) -> bool {
@@ -121,7 +121,9 @@ impl Slot {
         let topic = self.wire.topic.as_str();
         let error = |kind, text: String| Error::new(kind, text).topic(topic);
         match &self.kind {
-            Kind::Request => Body::Reply(Err(error(ErrorKind::Timeout, "no reply came in time".into()))),
+            Kind::Request { .. } => {
+                Body::Reply(Err(error(ErrorKind::Timeout, "no reply came in time".into())))
+            }
             Kind::Echo => {
                 Body::Done(Err(error(ErrorKind::Timeout, "the server did not confirm in time".into())))
             }

@@ -273,7 +273,7 @@ impl State {
         let (producer, order, key, admitted) = match slot.kind {
             Kind::Publish { producer, order, key, admitted, .. } => (producer, order, key, admitted),
             Kind::Core { producer, order, admitted } => (producer, order, None, admitted),
-            Kind::Request | Kind::Echo => return post.add(slot.done, body),
+            Kind::Request { .. } | Kind::Echo => return post.add(slot.done, body),
         };
         let failure = if let Body::Sent(Err(e)) = &body {
             let m = &self.metrics;
@@ -362,7 +362,7 @@ impl State {
                 let name = *slot.name.get_or_insert_with(|| self.names.lend(id));
                 self.names.topic_of(name)
             }
-            Kind::Request => Some(self.names.of(id)),
+            Kind::Request { .. } => Some(self.names.of(id)),
             Kind::Core { .. } => None,
             Kind::Echo => {
                 wire.topic = self.names.of(id);

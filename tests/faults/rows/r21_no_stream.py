@@ -58,7 +58,8 @@ async def _missing(rig: Rig) -> Evidence:
 async def _deleted(rig: Rig) -> Evidence:
     server = await rig.server()
     await rig.prepare(server.url, durable=False)
-    producer = rig.producer(server.url, rate=50, count=25, within=3.0)
+    # With `declare` it would be declared again.
+    producer = rig.producer(server.url, rate=50, count=25, within=3.0, producer={"declare": False})
     await rig.settled(producer, "finish")
     # Between sends: one whose answer is lost with the stream is unknown, and rightly so.
     async with await Witness.of(server.url) as w, rig.fault("stream deleted"):
