@@ -22,6 +22,7 @@ import pytest
 from tests.support.server import Server
 
 from .test_bus import until
+from .test_consuming import reaches
 from .test_leaving import Gate, others_get
 
 PROGRAM = Path(__file__).parent / "processes" / "signalled.py"
@@ -67,9 +68,8 @@ async def test_a_second_signal_stops_at_once(
     with program(jetstream, topic, kind) as (process, out):
         assert out.readline() == "handling 0\n"
         process.send_signal(number)
-        # It drains: it has left the group's next messages to others.
-        await bus.producer(topic).send("1")
-        assert await others_get(jetstream, topic, 1) < 10
+        # It drains: it asks for no more messages.
+        await reaches(jetstream, topic, num_waiting=0)
         process.send_signal(number)
         assert await asyncio.to_thread(out.read) == "cancelled 0\nrun has ended closed\nleft\n"
         assert process.wait(10) == 0
@@ -86,6 +86,16 @@ async def test_what_was_there_is_there_again(jetstream: Server, bus: eb.Bus, top
         assert await asyncio.to_thread(out.read) == "clean-up\n"
         # As the interpreter ends at a KeyboardInterrupt.
         assert process.wait(10) in (1, -signal.SIGINT)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_a_forked_child_ends_by_its_own_signals(jetstream: Server, bus: eb.Bus, topic: str, loop: str) -> None:
+    """Leaving: a child that was forked during the run ends by SIGTERM as ever, and the parent's run goes on."""
+    await bus.producer(topic).send("0")
+    with program(jetstream, topic, f"forking {loop}") as (process, out):
+        assert await asyncio.to_thread(out.read) == "child ended by SIGTERM\nleft\n"
+        assert process.wait(10) == 0
 
 
 @pytest.fixture

@@ -270,7 +270,7 @@ class Bus(Closing):
 
         Does nothing while nothing runs.
         """
-        if self._running is not None:
+        if self._running is not None and self._native.is_ours():
             self._running.stop()
 
     def dead_letters(self, topic: str, *, group: str) -> DeadLetters:

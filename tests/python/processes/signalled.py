@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from typing import Any
@@ -55,8 +56,36 @@ async def afterwards(url: str, topic: str, kind: str) -> None:
         say("clean-up")
 
 
+def terminated(child: int) -> int:
+    """Signals a child until it has ended: what comes before its interpreter has begun is lost."""
+    while True:
+        os.kill(child, signal.SIGTERM)
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status
+
+
+async def forking(url: str, topic: str, kind: str) -> None:
+    """A program that forks while its bus runs."""
+    async with eb.connect(url, jetstream=True) as bus:
+
+        @bus.on(topic, group="g")
+        async def handle(m: eb.Message) -> None:
+            child = os.fork()
+            if child == 0:
+                while True:
+                    signal.pause()
+            status = await asyncio.to_thread(terminated, child)
+            say("child ended by", signal.Signals(os.WTERMSIG(status)).name)
+            bus.stop()
+
+        await bus.run()
+    say("left")
+
+
 if __name__ == "__main__":
-    main: Any = afterwards if "afterwards" in sys.argv[3] else serving
+    kinds: dict[str, Any] = {"afterwards": afterwards, "forking": forking}
+    main = kinds.get(sys.argv[3].split()[0], serving)
     # Children of a shell in the background ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if "uvloop" in sys.argv[3]:
