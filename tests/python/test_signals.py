@@ -26,13 +26,16 @@ from .test_consuming import reaches
 from .test_leaving import Gate, others_get
 
 PROGRAM = Path(__file__).parent / "processes" / "signalled.py"
+WEB = PROGRAM.with_name("web.py")
 both_signals = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
 
 @contextlib.contextmanager
-def program(server: Server, topic: str, kind: str) -> Generator[tuple[subprocess.Popen[str], IO[str]]]:
+def program(
+    server: Server, topic: str, kind: str, path: Path = PROGRAM
+) -> Generator[tuple[subprocess.Popen[str], IO[str]]]:
     process = subprocess.Popen(
-        [sys.executable, str(PROGRAM), server.url, topic, kind], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+        [sys.executable, str(path), server.url, topic, kind], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
     )
     try:
         assert process.stdout
@@ -86,6 +89,22 @@ async def test_what_was_there_is_there_again(jetstream: Server, bus: eb.Bus, top
         assert await asyncio.to_thread(out.read) == "clean-up\n"
         # As the interpreter ends at a KeyboardInterrupt.
         assert process.wait(10) in (1, -signal.SIGINT)
+
+
+@both_signals
+@pytest.mark.parametrize("kind", ["signals taken", "signals left alone"])
+async def test_a_web_server_shuts_down(
+    jetstream: Server, bus: eb.Bus, topic: str, number: signal.Signals, kind: str
+) -> None:
+    """Leaving: beside a web server, both end: the handler finishes, the bus closes, the lifespan ends."""
+    pytest.importorskip("uvicorn")
+    await bus.producer(topic).send("0")
+    with program(jetstream, topic, kind, WEB) as (process, out):
+        assert await asyncio.to_thread(out.readline) == "handling 0\n"
+        process.send_signal(number)
+        assert await asyncio.to_thread(out.read) == "handled 0\nclosed closed\n"
+        process.wait(10)
+        await reaches(jetstream, topic, num_ack_pending=0)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
