@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from . import _native
 from ._consumer import Consumer
-from ._contexts import is_inside
+from ._contexts import is_inside, task_outside
 from ._dead_letters import DeadLetters
 from ._events import Event, Events, listen
 from ._handling import Handler, OnError, checked
@@ -297,7 +297,7 @@ class Bus(Closing):
                 self._failed = running.failed
                 running.over.set_result(None)
                 if running.stopped:
-                    await running.unless_hurried(self._begin_close())
+                    await running.finish(self._begin_close())
 
     async def _open(self, of: Registered) -> Consumer:
         return await self.consumer(of.topic, **of.settings)
@@ -307,7 +307,7 @@ class Bus(Closing):
 
         Does nothing while nothing runs.
         """
-        if self._running is not None:
+        if self._running is not None and self._native.is_ours():
             self._running.stop()
 
     def dead_letters(self, topic: str, *, group: str, stream: str | None = None) -> DeadLetters:
@@ -382,7 +382,7 @@ class Bus(Closing):
         """Closes once, however many ask for it; on another loop than the one that began it, again."""
         closing = self._runs.closing
         if closing is None or closing.done() or closing.get_loop() is not asyncio.get_running_loop():
-            closing = self._runs.closing = asyncio.create_task(self._close())
+            closing = self._runs.closing = task_outside(self._close())
         return closing
 
     async def _close(self) -> None:

@@ -7,12 +7,13 @@ nothing costs one comparison.
 
 from __future__ import annotations
 
+import asyncio
 import types
 from collections.abc import Coroutine, Generator
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar
 
-__all__ = ["handler_context", "is_inside", "mark", "renewed", "running_in_copies"]
+__all__ = ["handler_context", "is_inside", "mark", "renewed", "running_in_copies", "task_outside"]
 
 T = TypeVar("T")
 
@@ -37,6 +38,13 @@ def handler_context(owner: object) -> Context:
     context = copy_context()
     context.run(mark, owner)
     return context
+
+
+def task_outside(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task that is no part of the handler that starts it, if one does: it may wait for that handler's end."""
+    context = copy_context()
+    context.run(_owners.set, frozenset[object]())
+    return context.run(asyncio.create_task, coroutine)
 
 
 @types.coroutine

@@ -7,7 +7,7 @@ import inspect
 import logging
 
 from . import _native
-from ._contexts import is_inside, mark
+from ._contexts import is_inside, mark, task_outside
 from ._failures import described, find
 from ._handling import Handler, checked
 from ._json import Encode, ready
@@ -99,7 +99,7 @@ class Responder(Closing):
         elif loop is not asyncio.get_running_loop():
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.close(), loop))
         else:
-            self._closing = self._closing or asyncio.create_task(self._end())
+            self._closing = self._closing or task_outside(self._end())
             if not is_inside(self):
                 await asyncio.shield(self._closing)
 
@@ -110,12 +110,16 @@ class Responder(Closing):
         if all_answered.done():
             return
         self._is_over = True
-        for task in self._running:
+        stuck = dict(self._running)
+        for task in stuck:
             task.cancel()
+            # Those that wait for a place are answered, too.
+            self._places.release()
         await asyncio.wait([all_answered], timeout=GRACE)
-        for m in self._running.values():
-            # Its handler does not end when it is cancelled. The asker must not wait for it.
-            m._reply(error=_CLOSED)
+        for task, m in stuck.items():
+            if not task.done():
+                # Its handler does not end when it is cancelled. The asker must not wait for it.
+                m._reply(error=_CLOSED)
 
     async def _all_answered(self) -> None:
         # The iteration ends once what had arrived is being handled.

@@ -73,9 +73,10 @@ class Running:
             if task and task.done() and not task.cancelled():
                 task.result()
 
-    async def unless_hurried(self, task: asyncio.Task[None]) -> None:
-        """Waits for a task, but not once it is in a hurry."""
-        await self._all_ended([task], None)
+    async def finish(self, closing: asyncio.Task[None]) -> None:
+        """Waits until the bus is closed; in a hurry only for what is written already."""
+        if await self._all_ended([closing], None):
+            await asyncio.wait([closing], timeout=GRACE)
 
     def _call(self, function: Callable[[], object]) -> None:
         # A closed loop runs nothing.
@@ -103,7 +104,7 @@ class Running:
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # A handler registered by a handler has the context of the run all the same.
-        task = self.loop.create_task(coroutine, context=self._context.copy())
+        task = self._context.copy().run(self.loop.create_task, coroutine)
         task.add_done_callback(self._ended)
         return task
 
@@ -128,15 +129,15 @@ class Running:
     async def _drained(self) -> None:
         """Drains, also if it is cancelled; cancelled again, it waits for no handler."""
         drain = asyncio.create_task(self._drain())
-        cancelled = False
+        cancelled: asyncio.CancelledError | None = None
         while not drain.done():
             try:
                 await asyncio.wait([drain])
-            except asyncio.CancelledError:
-                cancelled = True
+            except asyncio.CancelledError as e:
+                cancelled = cancelled or e
                 self._hurry_up()
         if cancelled:
-            raise asyncio.CancelledError
+            raise cancelled
         drain.result()
 
     async def _drain(self) -> None:

@@ -25,11 +25,13 @@ class Run:
     def __init__(self, consumer: _Consumer, work: Work) -> None:
         self.consumer = consumer
         self.over: Future[None] = Future()
-        self._work = work
         self.loop = asyncio.get_running_loop()
+        self.given_up = False
+        self._work = work
 
     def give_up(self) -> None:
         """Cancels the handlers; from any thread."""
+        self.given_up = True
         # A closed loop runs none.
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._work.give_up)
@@ -63,7 +65,8 @@ class Runs:
 
     async def drain(self) -> None:
         """No more messages; running handlers may finish within the drain timeout, then they are cancelled."""
-        runs = [run for run in self._runs if run.loop.is_running()]
+        # Handlers that do not end when they are cancelled had their time.
+        runs = [run for run in self._runs if run.loop.is_running() and not run.given_up]
         if not runs:
             return
         await asyncio.gather(*(run.consumer.close() for run in runs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 import signal
 import threading
 from collections.abc import Callable, Generator
@@ -46,6 +47,7 @@ class _Taken:
         self._on_signal = on_signal
         self._count = 0
         self._is_over = False
+        self._process = os.getpid()
         self._previous: Any = signal.signal(number, self)
 
     def _before(self) -> Any:
@@ -57,7 +59,8 @@ class _Taken:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         before = self._before()
-        if not self._is_over:
+        # A forked child has a copy of this, and of a loop that does not run there.
+        if not self._is_over and os.getpid() == self._process:
             self._count += 1
             self._on_signal()
             if self._count <= _OURS and _is_default(before):
