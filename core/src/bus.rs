@@ -74,7 +74,7 @@ impl Shared {
     pub(crate) fn warn(&self, text: String) {
         let mut all = self.warnings.lock();
         if !all.contains(&text) {
-            tracing::warn!("{text}");
+            self.link.notice(&Notice::warning(NoticeKind::Setting, text.as_str()));
             all.push(text);
         }
     }

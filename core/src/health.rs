@@ -8,8 +8,12 @@ use crate::{
     duration::serde_seconds_option,
     error::{Error, ErrorKind},
 };
+use futures_util::future::join_all;
 use serde::Serialize;
 use std::time::{Duration, Instant};
+
+/// The most groups that are asked for at a time.
+const GROUPS: usize = 100;
 
 /// What `JetStream` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -83,6 +87,8 @@ struct Facts {
     reconnects: u64,
     pending_sends: u64,
     consumers: Vec<ConsumerHealth>,
+    /// What is wrong with groups.
+    groups: Vec<String>,
 }
 
 impl Facts {
@@ -101,6 +107,7 @@ impl Facts {
         let alive = self.state != State::Closed && stuck.is_empty();
         // Closed, all have ended: that says it.
         problems.extend(stuck.into_iter().filter(|_| self.state != State::Closed));
+        problems.extend(self.groups);
         Health {
             ok: problems.is_empty(),
             alive,
@@ -175,6 +182,13 @@ impl Shared {
         }
     }
 
+    /// What is wrong with the groups of consumers.
+    async fn groups(&self, timeout: Duration) -> Vec<String> {
+        let all = self.all_consumers();
+        let each = all.iter().take(GROUPS).map(|c| tokio::time::timeout(timeout, c.group_problem()));
+        join_all(each).await.into_iter().filter_map(|found| found.ok().flatten()).collect()
+    }
+
     async fn timed_round_trip(&self, timeout: Duration) -> Result<Duration, Error> {
         let begun = Instant::now();
         self.round_trip(timeout).await.map(|()| begun.elapsed())
@@ -188,10 +202,12 @@ impl Bus {
         let s = &self.shared;
         let off = !s.config.jetstream;
         let (mut rtt, mut jetstream) = (None, (JetStreamHealth::Unknown, None));
+        let mut groups = Vec::new();
         if s.link.is_connected() {
             let asked =
                 async { if off { (JetStreamHealth::Off, None) } else { s.jetstream_health(timeout).await } };
-            let (there, stored) = tokio::join!(s.timed_round_trip(timeout), asked);
+            let (there, stored, found) = tokio::join!(s.timed_round_trip(timeout), asked, s.groups(timeout));
+            groups = found;
             // Without an answer of the server, that of JetStream tells nothing more.
             jetstream = if there.is_ok() { stored } else { jetstream };
             rtt = Some(there);
@@ -211,6 +227,7 @@ impl Bus {
             reconnects: s.metrics.reconnects.get(),
             pending_sends: s.pipeline.state().unsettled(),
             consumers: s.health_of_consumers(),
+            groups,
         };
         facts.judged()
     }
@@ -230,6 +247,7 @@ mod tests {
             reconnects: 0,
             pending_sends: 0,
             consumers: vec![consumer("t", None)],
+            groups: Vec::new(),
         }
     }
 

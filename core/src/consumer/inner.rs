@@ -3,6 +3,7 @@
 use super::{
     Settle,
     buffer::{Buffer, Ended, Returned, Settled},
+    group::Look,
     records::Records,
     unsettled::Known,
 };
@@ -22,7 +23,7 @@ use std::{
     ops::Deref,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -53,6 +54,11 @@ pub(crate) struct Inner {
     /// Whether a task looks at what came again.
     pub(super) examining: AtomicBool,
     pub(super) records: Records,
+    /// Deliveries of messages that were delivered before.
+    pub(super) redelivered: AtomicU64,
+    /// The last look at the durable, for health; whether the right to look is missing.
+    pub(super) look: Mutex<Option<Look>>,
+    pub(super) uninformed: AtomicBool,
     /// Whether the stream deletes what is settled.
     pub(super) deletes_settled: AtomicBool,
     /// How the durable's own redelivery waits, by attempt; none where it does not.
@@ -113,6 +119,9 @@ impl Inner {
             handling: AtomicUsize::new(0),
             examining: AtomicBool::new(false),
             records: Records::default(),
+            redelivered: AtomicU64::new(0),
+            look: Mutex::default(),
+            uninformed: AtomicBool::new(false),
             deletes_settled: AtomicBool::new(false),
             backoff: OnceLock::new(),
             last_delivery: OnceLock::new(),

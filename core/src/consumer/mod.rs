@@ -6,6 +6,7 @@ mod buffer;
 mod core_mode;
 mod examine;
 mod failing;
+mod group;
 mod handling;
 mod history;
 mod inner;

@@ -277,6 +277,7 @@ impl Loop {
         };
         if meta.attempt > 1 {
             self.inner.shared.metrics.redelivered.add(1);
+            self.inner.redelivered.fetch_add(1, Ordering::Relaxed);
         }
         if m.headers.is_some()
             && let Some(how) = servers_own::end(&m, self.inner.deletes_settled.load(Ordering::Relaxed))

@@ -137,7 +137,10 @@ impl Item for Notice {
         self.kind == NoticeKind::Closed
     }
     fn repeats(&self, other: &Self) -> bool {
-        self.kind == other.kind && self.topic == other.topic && self.group == other.group
+        let of = |n: &Self| (n.kind, n.topic.clone(), n.group.clone(), n.stream.clone());
+        // Each setting, and each consumer that fails, is news of its own.
+        let always = matches!(self.kind, NoticeKind::Setting | NoticeKind::ConsumerFailed);
+        !always && of(self) == of(other)
     }
     fn set_missed(&mut self, missed: u64) {
         self.missed = missed;
