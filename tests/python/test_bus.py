@@ -157,7 +157,7 @@ async def test_fetch_gives_what_there_is(bus: eb.Bus, topic: str) -> None:
     """Consuming: fetch ends by its timeout with what it has; a cancelled one gives it back."""
     p = bus.producer(topic)
     await p.send_many([b"x"] * 10)
-    c = await bus.consumer(topic, group="g")
+    c = await bus.consumer(topic, group="g", prefetch=20)
     assert len(await c.fetch(4)) == 4
     await until(lambda: bus.metrics()["received"] == 10)
     got = await c.fetch(100, timeout=0.2)
@@ -193,7 +193,7 @@ async def test_closing_gives_back_what_is_buffered(jetstream: Server, topic: str
         eb.connect(jetstream.url, jetstream=True) as two,
     ):
         await one.producer(topic).send_many([b"x"] * 200)
-        async with one.consumer(topic, group="g") as a:
+        async with one.consumer(topic, group="g", prefetch=256) as a:
             async for m in a:
                 await until(lambda: one.metrics()["received"] == 200)
                 m.ack()

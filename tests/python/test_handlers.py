@@ -173,7 +173,7 @@ async def test_what_is_buffered_is_not_begun_after_close(bus: eb.Bus, topic: str
 
     closing: list[asyncio.Task[None]] = []
     await bus.producer(topic).send_many([f"{n}" for n in range(200)])
-    c = await bus.consumer(topic, group="g")
+    c = await bus.consumer(topic, group="g", prefetch=256)
     await until(lambda: bus.metrics()["received"] == 200)
     await c.run(handle)
     assert len(begun) <= 2

@@ -77,7 +77,7 @@ async def test_an_outage_a_stall_and_the_end() -> None:
         assert h.problems == ["the bus is closed: connect anew"]
 
 
-async def test_a_failed_consumer_is_told_until_it_is_closed() -> None:
+async def test_a_failed_consumer_is_a_problem_until_it_is_opened_again_or_dismissed() -> None:
     """A consumer that cannot go on keeps a bus from being ok and alive."""
     with Server("-js") as server:
         async with eb.connect(server.url, jetstream=True) as bus:
@@ -91,4 +91,13 @@ async def test_a_failed_consumer_is_told_until_it_is_closed() -> None:
                 assert (h.ok, h.alive, h.state) == (False, False, "connected")
                 assert h.consumers[0].code == "not_found"
                 assert "open it again" in h.problems[0]
+            assert "open it again" in (await health(bus)).problems[0], "closing it mends nothing"
+            async with bus.consumer("t.x", group="g"):
+                assert (await health(bus)).ok
+                await server.api("CONSUMER.DELETE.t_x_STREAM.g")
+                async with asyncio.timeout(10):
+                    while (await health(bus)).ok:
+                        await asyncio.sleep(0.01)
+            assert bus.dismiss("t.y") == 0
+            assert bus.dismiss("t.x", group="g") == 1
             assert (await health(bus)).ok

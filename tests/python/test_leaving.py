@@ -95,10 +95,10 @@ async def test_closing_lets_running_handlers_finish(jetstream: Server, topic: st
     async with eb.connect(jetstream.url, jetstream=True) as bus:
         await bus.producer(topic).send_many([f"{n}" for n in range(10)])
         if runs == "bus.run":
-            bus.on(topic, group="g")(gate)
+            bus.on(topic, group="g", prefetch=10)(gate)
             running = asyncio.create_task(bus.run())
         else:
-            running = asyncio.create_task((await bus.consumer(topic, group="g")).run(gate))
+            running = asyncio.create_task((await bus.consumer(topic, group="g", prefetch=10)).run(gate))
         await gate.entered.wait()
         await until(lambda: bus.metrics()["received"] == 10)
         closing = asyncio.create_task(bus.close())
@@ -115,7 +115,7 @@ async def test_a_cancelled_run_drains(jetstream: Server, topic: str) -> None:
     gate = Gate()
     async with eb.connect(jetstream.url, jetstream=True) as bus:
         await bus.producer(topic).send_many([f"{n}" for n in range(10)])
-        bus.on(topic, group="g")(gate)
+        bus.on(topic, group="g", prefetch=10)(gate)
         running = asyncio.create_task(bus.run())
         await gate.entered.wait()
         await until(lambda: bus.metrics()["received"] == 10)
@@ -134,7 +134,7 @@ async def test_a_cancelled_loop_gives_back(jetstream: Server, topic: str) -> Non
         await bus.producer(topic).send_many([b"x"] * 20)
 
         async def loop() -> None:
-            async with bus.consumer(topic, group="g") as c:
+            async with bus.consumer(topic, group="g", prefetch=20) as c:
                 async for m in c:
                     m.ack()
                     await asyncio.Event().wait()

@@ -38,7 +38,7 @@ async def test_whatever_a_handler_lets_out_reaches_the_asker(
         assert (await core_bus.request(topic, "good")).text() == "fine"
 
 
-@pytest.mark.parametrize("answer", [object(), {1, 2}, {"a": object()}, float("nan")])
+@pytest.mark.parametrize("answer", [object(), {"a": object()}, float("nan"), b"x" * (2 << 20)])
 async def test_what_cannot_be_an_answer_reaches_the_asker(core_bus: eb.Bus, topic: str, answer: Any) -> None:
     """Request and reply: an answer that cannot be a body is a typed error for the asker."""
 

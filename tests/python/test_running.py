@@ -29,7 +29,7 @@ async def test_stop_drains_and_closes(jetstream: Server, topic: str) -> None:
     gate = Gate()
     bus = await eb.connect(jetstream.url, jetstream=True)
     await bus.producer(topic).send_many([f"{n}" for n in range(10)])
-    bus.on(topic, group="g")(gate)
+    bus.on(topic, group="g", prefetch=10)(gate)
     running = asyncio.create_task(bus.run())
     await gate.entered.wait()
     await until(lambda: bus.metrics()["received"] == 10)

@@ -150,8 +150,19 @@ async def consume(bus: eb.Bus, _: World) -> None:
 
 
 async def consume_with_dead_letters(bus: eb.Bus, _: World) -> None:
-    async with bus.consumer(TOPIC, group=GROUP) as c:
-        await running(bus, c, reject, lambda: bus.metrics()["dead_letters"] == 1)
+    seen: list[eb.Message] = []
+
+    async def fails_first(m: eb.Message) -> None:
+        seen.append(m)
+        if len(seen) == 1:
+            raise ValueError("recorded")
+        raise eb.Reject("not now")
+
+    async with bus.consumer(TOPIC, group=GROUP, backoff=eb.Backoff(initial=0.05, max=0.05)) as c:
+        # Delivered before, so that the records are read.
+        [m] = await c.fetch(1, timeout=10)
+        m.nak()
+        await running(bus, c, fails_first, lambda: bus.metrics()["dead_letters"] == 1)
 
 
 async def consume_replays(bus: eb.Bus, world: World) -> None:
@@ -160,16 +171,21 @@ async def consume_replays(bus: eb.Bus, world: World) -> None:
     async def rejects_first(m: eb.Message) -> None:
         seen.append(m)
         if len(seen) == 1:
+            raise ValueError("recorded")
+        if len(seen) == 2:
             raise eb.Reject("not yet")
 
     async def replays() -> None:
         await until(lambda: bus.metrics()["dead_letters"] == 1)
         assert await world.admin.dead_letters(TOPIC, group=GROUP).replay() == 1
 
-    async with bus.consumer(TOPIC, group=GROUP) as c:
+    async with bus.consumer(TOPIC, group=GROUP, backoff=eb.Backoff(initial=0.05, max=0.05)) as c:
+        # Delivered before, so that the records are read.
+        [m] = await c.fetch(1, timeout=10)
+        m.nak()
         replaying = asyncio.create_task(replays())
         try:
-            await running(bus, c, rejects_first, lambda: len(seen) == 2)
+            await running(bus, c, rejects_first, lambda: len(seen) == 3)
         finally:
             replaying.cancel()
             await asyncio.wait([replaying])
@@ -233,7 +249,7 @@ ACTS: dict[str, tuple[bool, Before, Act]] = {
 
 def waited_for(role: Role, right: Right) -> bool:
     """Whether somebody waits for what is denied: else it is told as an event alone, and the work goes on without."""
-    of_letters = "_DLQ" in right.subject or right.subject.startswith("dlq.")
+    of_letters = any(part in right.subject for part in ("_DLQ", "_ATTEMPTS", "dlq.", "attempts."))
     return right.subject != "allow_responses" and (not of_letters or ACTS[role.title][2] is look_after_dead_letters)
 
 

@@ -4,7 +4,7 @@ use super::{Inner, buffer::Ended};
 use crate::{
     bus::Shared,
     connection::Denied,
-    error::Error,
+    error::{Error, ErrorKind},
     health::ConsumerHealth,
     jetstream::api,
     observe::{Level, NoticeKind},
@@ -42,6 +42,17 @@ impl Inner {
         let e = if let Some(stream) = &self.stream { e.stream(&**stream) } else { e };
         self.failure.lock().get_or_insert(e);
         self.stop.send_replace(true);
+    }
+
+    /// Its durable, or the stream, is not there any longer, as the server says.
+    pub(super) fn gone(&self, stream: &str, e: &Error) -> Error {
+        let text = "the consumer cannot go on: its durable or stream was deleted";
+        let gone = Error::new(ErrorKind::NotFound, text);
+        let gone = gone.topic(&*self.topic).stream(stream).group(&self.config.group);
+        match e.server_text() {
+            Some(text) => gone.server(text),
+            None => gone,
+        }
     }
 
     /// Keeps it among the problems of the bus, whatever becomes of it, and tells operators.

@@ -54,6 +54,11 @@ impl Inner {
         let call = format!("CONSUMER.INFO.{stream}.{}", self.config.durable_name());
         let info = match self.shared.api::<Info>(&call, &Value::Null).await {
             Ok(info) => info,
+            // One whose buffer is full pulls nothing, and would not notice.
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                self.fail(self.gone(stream, &e));
+                return None;
+            }
             Err(e) => {
                 let denied = e.kind() == ErrorKind::Permission;
                 self.uninformed.fetch_or(denied, Ordering::Relaxed);

@@ -33,7 +33,9 @@ enum Verdict {
     Ack,
     /// Again after a delay; the text says what it failed with.
     Retry(Duration, String),
-    /// Not again, for this reason.
+    /// Not again: the handler says that no retry helps.
+    Reject(String),
+    /// Not again: its attempts are over, for this reason.
     End(String),
 }
 
@@ -44,7 +46,7 @@ fn verdict(how: Handled, failures: u64, last: bool, config: &ConsumerConfig, ran
         || config.backoff.delay(u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX), random);
     let (text, delay) = match how {
         Handled::Done => return Verdict::Ack,
-        Handled::Rejected(reason) => return Verdict::End(reason),
+        Handled::Rejected(reason) => return Verdict::Reject(reason),
         Handled::Failed(reason) => (reason, backoff()),
         Handled::RetryAfter(delay) => ("asked for another retry after its last attempt".to_owned(), delay),
     };
@@ -85,6 +87,9 @@ impl Consumer {
         match verdict(how, before.failures + 1, last, &i.config, fastrand::f64()) {
             Verdict::Ack => drop(self.settle(d.token, &Settle::Ack)),
             Verdict::Retry(delay, reason) => self.retry(d, &before, delay, &reason),
+            Verdict::Reject(reason) => {
+                self.end(&Delivery { failures: before.failures + 1, ..d.clone() }, &reason)
+            }
             Verdict::End(reason) => self.end_failed(d, &before, &reason),
         }
     }
@@ -206,7 +211,7 @@ mod tests {
             (failed(), 3, false, Verdict::End("boom".into())),
             (Handled::RetryAfter(s(7)), 1, false, again(7, asked)),
             (Handled::RetryAfter(s(7)), 3, false, Verdict::End(asked.into())),
-            (Handled::Rejected("no".into()), 1, false, Verdict::End("no".into())),
+            (Handled::Rejected("no".into()), 1, false, Verdict::Reject("no".into())),
         ] {
             assert_eq!(verdict(how.clone(), failures, last, &config, 0.5), want, "{how:?} {failures}");
         }

@@ -312,7 +312,8 @@ impl Consumer {
         // Posted after the lock is free: dropped last.
         let mut post = Post::default();
         let mut b = self.inner.buffer.lock();
-        if b.ended.is_none() {
+        // In core mode no other worker can have them: they are handed out to the last.
+        if b.ended.is_none() || self.inner.stream.is_none() {
             return b.put_back(deliveries.into_iter(), &mut post);
         }
         drop(b);

@@ -338,16 +338,7 @@ impl Loop {
         let asked = self.inner.shared.api::<serde_json::Value>(&call, &serde_json::Value::Null);
         match tokio::time::timeout(CHECKING, asked).await {
             Ok(Err(e)) if e.kind() == ErrorKind::NotFound => {
-                let gone = Error::new(
-                    ErrorKind::NotFound,
-                    "the consumer cannot go on: its durable or stream was deleted",
-                );
-                let gone =
-                    gone.topic(&*self.inner.topic).stream(&*self.stream).group(&self.inner.config.group);
-                Flow::Stop(Ended::Failed(match e.server_text() {
-                    Some(text) => gone.server(text),
-                    None => gone,
-                }))
+                Flow::Stop(Ended::Failed(self.inner.gone(&self.stream, &e)))
             }
             // Also where nobody answers, as before an election: a new leader is met by pulling, not by waiting here.
             Ok(_) | Err(_) => {
