@@ -88,7 +88,7 @@ impl Consumer {
             Verdict::Ack => drop(self.settle(d.token, &Settle::Ack)),
             Verdict::Retry(delay, reason) => self.retry(d, &before, delay, &reason),
             Verdict::Reject(reason) => {
-                self.end(&Delivery { failures: before.failures + 1, ..d.clone() }, &reason)
+                self.end(&Delivery { failures: before.failures + 1, ..d.clone() }, &reason);
             }
             Verdict::End(reason) => self.end_failed(d, &before, &reason),
         }

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 const MOST: usize = 1024;
 /// The work asked for in advance, by the pace of the last messages.
 const WINDOW: Duration = Duration::from_millis(30);
+/// Jobs that take longer each are slow: a round trip to the server is nothing to them, so none waits here for its turn.
+const SLOW: Duration = Duration::from_millis(250);
 /// Messages that take less each are quick: where the consumer waits for them while the stream has more, the network is
 /// slower than the work, and the limit grows whatever the pace.
 const QUICK: Duration = Duration::from_millis(5);
@@ -26,6 +28,8 @@ pub(super) struct Prefetch {
     since: Option<Instant>,
     /// How long the consumer has waited for messages since then.
     idle: Duration,
+    /// Whether handlers take long for each message.
+    slow: bool,
     /// Whether the stream had more messages for the group when the last one was sent.
     backlog: bool,
 }
@@ -33,14 +37,25 @@ pub(super) struct Prefetch {
 impl Prefetch {
     /// What was given, or what the pace makes of it; never above what the durable allows.
     pub(super) fn new(given: Option<usize>, allowed: usize) -> Self {
-        Self { given, allowed, base: 1, auto: 1, since: None, idle: Duration::ZERO, backlog: false }
+        Self {
+            given,
+            allowed,
+            base: 1,
+            auto: 1,
+            since: None,
+            idle: Duration::ZERO,
+            slow: false,
+            backlog: false,
+        }
     }
 
     pub(super) fn limit(&self) -> usize {
-        self.given
-            .unwrap_or(self.auto)
-            .max(if self.given.is_some() { self.base - 1 } else { 0 })
-            .min(self.allowed)
+        let limit = match self.given {
+            Some(given) => given.max(self.base - 1),
+            None if self.slow => self.base - 1,
+            None => self.auto,
+        };
+        limit.min(self.allowed)
     }
 
     pub(super) fn allowed(&self) -> usize {
@@ -89,10 +104,15 @@ impl Prefetch {
 
     /// Follows the pace: `used` messages were handled since the last measurement.
     pub(super) fn measure(&mut self, now: Instant, used: usize) {
-        let idle = std::mem::take(&mut self.idle);
+        if used == 0 && self.since.is_some() {
+            return;
+        }
         let Some(since) = self.since.replace(now) else { return };
+        let idle = std::mem::take(&mut self.idle);
         let took = now.saturating_duration_since(since).max(Duration::from_micros(1));
         let each = took.saturating_sub(idle) / u32::try_from(used.max(1)).unwrap_or(u32::MAX);
+        let at_once = u32::try_from(self.base - 1).unwrap_or(u32::MAX);
+        self.slow = at_once > 0 && each.saturating_mul(at_once) >= SLOW;
         // A pace of more than the most in a microsecond is not met.
         let ahead = (used as f64 * WINDOW.as_secs_f64() / took.as_secs_f64()).min(MOST as f64);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between 0 and MOST
@@ -115,7 +135,7 @@ mod tests {
     fn after(p: &mut Prefetch, each: Duration, times: usize) -> usize {
         let mut now = p.since.unwrap_or_else(Instant::now);
         for _ in 0..times {
-            let used = p.limit() - p.low();
+            let used = p.limit().saturating_sub(p.low()).max(1);
             now += each * u32::try_from(used).unwrap();
             p.backlog(true);
             p.measure(now, used);
@@ -129,7 +149,16 @@ mod tests {
         assert_eq!((p.limit(), p.low(), p.chunk()), (1, 0, 1), "an iteration: one in hand, one here");
         p.handle(8);
         assert_eq!((p.limit(), p.low()), (9, 8));
-        assert_eq!(after(&mut p, Duration::from_millis(100), 50), 9, "slow jobs are left to others");
+        assert_eq!(
+            after(&mut p, Duration::from_millis(20), 50),
+            10,
+            "160 ms each: the next ones are here already"
+        );
+        assert_eq!(
+            after(&mut p, Duration::from_millis(100), 50),
+            8,
+            "800 ms each: all that wait are left to others"
+        );
         assert_eq!(after(&mut p, US(20), 12), 1024, "quick messages come in large batches");
         assert_eq!(p.chunk(), 256);
         let steady = after(&mut p, US(300), 20);
