@@ -106,7 +106,7 @@ test("closing the bus lets a running handler finish and acks its message: bus.ru
     t,
     "l.run",
     (b, handler) => {
-      b.on("l.run", { group: "g" }, handler);
+      b.on("l.run", { group: "g", prefetch: 10 }, handler);
       return { run: b.run() };
     },
     (b) => b.close(),
@@ -116,7 +116,7 @@ test("closing the bus lets a running handler finish and acks its message: consum
   leaves(
     t,
     "l.consumer",
-    async (b, handler) => ({ run: (await b.consumer("l.consumer", { group: "g" })).run(handler) }),
+    async (b, handler) => ({ run: (await b.consumer("l.consumer", { group: "g", prefetch: 10 })).run(handler) }),
     (b) => b.close(),
   ));
 
@@ -126,7 +126,7 @@ test("an AbortSignal lets a running handler finish, what is buffered goes to oth
     t,
     "l.abort.run",
     (b, handler) => {
-      b.on("l.abort.run", { group: "g" }, handler);
+      b.on("l.abort.run", { group: "g", prefetch: 10 }, handler);
       return { run: b.run({ signal: stop.signal }) };
     },
     async () => stop.abort(),

@@ -142,7 +142,9 @@ async fn failures_count_across_workers() {
         let c = bus.consumer("t", group()).await.unwrap();
         c.handle();
         let d = next(&c).await;
-        assert_eq!((d.attempt(), d.failures), (failures + 1, failures));
+        // The one that closes may be given its retry, and give it back.
+        assert!(d.attempt() > failures);
+        assert_eq!(d.failures, failures);
         c.finish(&d, Handled::Failed(format!("failure {failures}")));
         if failures == 2 {
             until(|| bus.metrics().dead_letters == 1).await;

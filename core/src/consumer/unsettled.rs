@@ -88,8 +88,9 @@ pub(super) struct Table {
     bytes: usize,
     /// Those that are handed out.
     out: usize,
-    /// Those to be examined, or to run alone.
+    /// Those to be examined, or to run alone; and all that handlers may not have just so.
     suspects: usize,
+    gated: usize,
     /// Places of the prefetch that became free since the pace was last measured.
     used: usize,
 }
@@ -106,6 +107,9 @@ impl Table {
     }
     pub(super) fn suspects(&self) -> usize {
         self.suspects
+    }
+    pub(super) fn gated(&self) -> usize {
+        self.gated
     }
     pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty()
@@ -125,6 +129,7 @@ impl Table {
         self.counted += 1;
         self.bytes += u.size;
         self.suspects += usize::from(u.is_suspect());
+        self.gated += usize::from(u.gate != Gate::Open);
         self.all.insert(u).data().as_ffi()
     }
 
@@ -133,6 +138,7 @@ impl Table {
         let u = self.all.remove(id)?;
         self.out -= usize::from(u.begun.is_some());
         self.suspects -= usize::from(u.is_suspect());
+        self.gated -= usize::from(u.gate != Gate::Open);
         Some(u)
     }
 
@@ -150,11 +156,17 @@ impl Table {
         }
     }
 
-    /// It is handed out; how often handlers failed on it before.
-    pub(super) fn begin(&mut self, id: UnsettledId, now: Instant) -> u64 {
+    /// It is handed out, and takes up the prefetch from now on or not; how often handlers failed on it before.
+    pub(super) fn begin(&mut self, id: UnsettledId, now: Instant, counted: bool) -> u64 {
         let Some(u) = self.all.get_mut(id) else { return 0 };
         self.out += usize::from(u.begun.is_none());
         u.begun = Some(now);
+        if u.counted && !counted {
+            u.counted = false;
+            self.counted -= 1;
+            self.bytes -= u.size;
+            self.used += 1;
+        }
         u.failures
     }
 
@@ -168,9 +180,10 @@ impl Table {
     /// What was found out of it.
     pub(super) fn set_gate(&mut self, id: UnsettledId, gate: Gate, failures: u64) {
         if let Some(u) = self.all.get_mut(id) {
-            let was = u.is_suspect();
+            let was = (u.is_suspect(), u.gate != Gate::Open);
             (u.gate, u.failures) = (gate, failures);
-            self.suspects = self.suspects + usize::from(u.is_suspect()) - usize::from(was);
+            self.suspects = self.suspects + usize::from(u.is_suspect()) - usize::from(was.0);
+            self.gated = self.gated + usize::from(u.gate != Gate::Open) - usize::from(was.1);
         }
     }
 

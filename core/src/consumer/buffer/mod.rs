@@ -149,12 +149,29 @@ impl Buffer {
         if self.leaving {
             return;
         }
-        // In core mode there is nothing to know of a message.
         if self.unsettled.is_empty() {
+            // In core mode there is nothing to know of a message.
             let n = self.queue.len().min(max);
             into.extend(self.queue.drain(..n));
-            return;
+        } else if !self.handlers || self.unsettled.gated() == 0 {
+            let n = self.queue.len().min(max);
+            for mut d in self.queue.drain(..n) {
+                d.failures = self.unsettled.begin(id_of(d.token), now, self.handlers);
+                into.push(d);
+            }
+        } else {
+            self.take_checked(max, now, into, over);
         }
+    }
+
+    /// The same where some must be examined, must run alone, or are over.
+    fn take_checked(
+        &mut self,
+        max: usize,
+        now: Instant,
+        into: &mut Vec<Delivery>,
+        over: &mut Vec<(Delivery, String)>,
+    ) {
         let mut left = max;
         while left > 0 {
             let front = self.front();
@@ -163,10 +180,7 @@ impl Buffer {
             }
             let Some(mut d) = self.queue.pop_front() else { break };
             let id = id_of(d.token);
-            d.failures = self.unsettled.begin(id, now);
-            if !self.handlers {
-                self.unsettled.count(id, false);
-            }
+            d.failures = self.unsettled.begin(id, now, true);
             if matches!(front, Front::Over)
                 && let Some(Gate::Over(why)) = self.unsettled.get(id).map(|u| &u.gate)
             {
