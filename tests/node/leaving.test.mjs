@@ -139,7 +139,7 @@ test("an AbortSignal lets a running handler finish, what is buffered goes to oth
     t,
     "l.abort",
     async (b, handler) => {
-      const c = await b.consumer("l.abort", { group: "g" });
+      const c = await b.consumer("l.abort", { group: "g", prefetch: 10 });
       return { run: c.run(handler, { signal: stop.signal }) };
     },
     async () => stop.abort(),
