@@ -238,3 +238,12 @@ pub(crate) fn json(value: &Bound<'_, PyAny>) -> PyResult<Value> {
     }
     Err(PyTypeError::new_err(format!("a setting cannot be a {}", value.get_type().name()?)))
 }
+
+/// Headers received, as Python has them.
+pub(crate) fn received_headers<'py>(py: Python<'py>, all: Vec<(&str, &str)>) -> PyResult<Bound<'py, PyAny>> {
+    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let class = CLASS.get_or_try_init(py, || {
+        Ok::<_, PyErr>(py.import("nats_eventbus._headers")?.getattr("MessageHeaders")?.unbind())
+    })?;
+    class.bind(py).call1((all,))
+}

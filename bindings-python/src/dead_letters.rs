@@ -124,12 +124,9 @@ impl DeadLetter {
         self.letter.id.as_deref()
     }
     #[getter]
-    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let out = PyDict::new(py);
-        for (name, value) in &self.letter.headers {
-            out.set_item(name, value)?;
-        }
-        Ok(out)
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let all = self.letter.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        convert::received_headers(py, all.collect())
     }
     #[getter]
     fn body<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {

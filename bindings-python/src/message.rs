@@ -213,16 +213,13 @@ impl Message {
     fn body(&self, py: Python<'_>) -> Py<PyBytes> {
         self.body.clone_ref(py)
     }
-    /// Headers; of a repeated one the first value.
+    /// Headers: a dict of first values, looked up in any case.
     #[getter]
-    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let out = PyDict::new(py);
-        for (name, values) in self.delivery.headers.iter().flat_map(|h| h.iter()) {
-            if let Some(value) = values.first() {
-                out.set_item(AsRef::<str>::as_ref(name), value.as_str())?;
-            }
-        }
-        Ok(out)
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let each = self.delivery.headers.iter().flat_map(|h| h.iter());
+        let all = each
+            .flat_map(|(name, values)| values.iter().map(move |v| (AsRef::<str>::as_ref(name), v.as_str())));
+        convert::received_headers(py, all.collect())
     }
     /// The key that orders it, if any.
     #[getter]

@@ -18,6 +18,8 @@ pub(crate) enum Bug {
     NoLanes,
     /// An unanswered send counts as stored.
     FalseAck,
+    /// Each delivery counts as a failed attempt.
+    CountDeliveries,
 }
 
 #[cfg(not(feature = "planted-bugs"))]
@@ -36,6 +38,7 @@ pub(crate) fn planted(bug: Bug) -> bool {
             "term-first" => Bug::TermFirst,
             "no-lanes" => Bug::NoLanes,
             "false-ack" => Bug::FalseAck,
+            "count-deliveries" => Bug::CountDeliveries,
             _ => return None,
         })
     });

@@ -22,6 +22,7 @@ TABLE = [
     ("term-first", "the original is terminated before its dead letter is stored", 13),
     ("no-lanes", "order by key orders nothing", 1),
     ("false-ack", "an unanswered send counts as stored", 7),
+    ("count-deliveries", "each delivery counts as a failed attempt", 26),
 ]
 """The bug, what it does, and the row that must catch it."""
 

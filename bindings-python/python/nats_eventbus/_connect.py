@@ -148,9 +148,10 @@ def connect(
         encoder: makes bytes or a string of each body that is neither bytes-like nor a string, of messages, requests and
             replies; called where it is sent. Default: JSON.
 
-    What an operator should read is logged on ``nats_eventbus`` until the bus is closed: a lost connection with its cause, a
-    consumer that failed, a dead letter, failures of sends that were never asked for, as warnings and errors; reconnects,
-    declared streams, retries and give-backs as infos. Each record has the fields of the notice in ``record.nats_eventbus``.
+    What an operator should read is logged on ``nats_eventbus`` until the bus is closed. Warnings and errors: a lost
+    connection with its cause, a consumer that failed, a dead letter, failures of sends that were never asked for. Infos:
+    reconnects, declared streams, retries, give-backs. Each record has the fields of the notice in
+    ``record.nats_eventbus``.
 
     Warns:
         EventBusWarning: a file of secrets is open to others, or credentials may go unencrypted to another machine.

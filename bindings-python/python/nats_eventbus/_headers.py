@@ -8,10 +8,49 @@ from typing import Any, TypeAlias
 
 from .errors import InvalidHeader
 
-__all__ = ["HeaderValue", "Headers", "pairs"]
+__all__ = ["HeaderValue", "Headers", "MessageHeaders", "pairs"]
 
 HeaderValue: TypeAlias = str | int | float | bool
 Headers: TypeAlias = Mapping[str, HeaderValue | Sequence[HeaderValue]]
+
+
+class MessageHeaders(dict[str, str]):
+    """Headers of a message: a dict of the first value of each, by their names as they were sent.
+
+    Lookup takes a name in any case: ``m.headers["trace-id"]`` finds ``Trace-Id``. :meth:`get_all` gives all values.
+    """
+
+    __slots__ = ("_all",)
+
+    def __init__(self, all_: Sequence[tuple[str, str]]) -> None:
+        super().__init__()
+        self._all = all_
+        for name, value in all_:
+            dict.setdefault(self, name, value)
+
+    def __missing__(self, name: str) -> str:
+        found = self.get_all(name)
+        if not found:
+            raise KeyError(name)
+        return found[0]
+
+    def __contains__(self, name: object) -> bool:
+        return dict.__contains__(self, name) or (isinstance(name, str) and bool(self.get_all(name)))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The first value of a header; ``default`` where there is none."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def get_all(self, name: str) -> list[str]:
+        """All values of a header, in order; empty where there is none."""
+        folded = name.lower()
+        return [value for known, value in self._all if known.lower() == folded]
+
+    def __reduce__(self) -> tuple[type[MessageHeaders], tuple[list[tuple[str, str]]]]:
+        return MessageHeaders, (list(self._all),)
 
 
 def pairs(headers: Any) -> list[tuple[str, str]]:

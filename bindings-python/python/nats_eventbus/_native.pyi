@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from os import PathLike
 from typing import Any, NoReturn, final
 
-from ._headers import Headers
+from ._headers import Headers, MessageHeaders
 
 __version__: str
 
@@ -53,8 +53,8 @@ class Message:
     def body(self) -> bytes:
         """The body."""
     @property
-    def headers(self) -> dict[str, str]:
-        """Headers; of a repeated one the first value."""
+    def headers(self) -> MessageHeaders:
+        """Headers: a dict of first values, looked up in any case; ``get_all(name)`` gives all."""
     @property
     def key(self) -> str | None:
         """The key that orders it, if any."""
@@ -237,7 +237,7 @@ class DeadLetter:
     def id(self) -> str | None:
         """The id it was sent with."""
     @property
-    def headers(self) -> dict[str, str]:
+    def headers(self) -> MessageHeaders:
         """Its own headers."""
     @property
     def body(self) -> bytes:

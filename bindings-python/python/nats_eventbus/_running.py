@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from ._consumer import Consumer
 from ._handling import Handler, OnError
 from ._runs import GRACE, Runs
-from .errors import EventBusError
 
 __all__ = ["Registered", "Running"]
 
@@ -40,8 +39,6 @@ class Running:
         self.over: Future[None] = Future()
         self.stopped = False
         """Whether it was asked to end."""
-        self.failed: list[Consumer] = []
-        """Consumers that could not go on. They stay open, so that ``health()`` shows them."""
         self._to_open: deque[Registered] = deque()
         self._opening: asyncio.Task[None] | None = None
         self._work: dict[asyncio.Task[None], Consumer] = {}
@@ -117,14 +114,7 @@ class Running:
             registered = self._to_open.popleft()
             consumer = await self._open(registered)
             # Nothing waits in between: what is open is closed at the end.
-            self._work[self._start(self._run(consumer, registered))] = consumer
-
-    async def _run(self, consumer: Consumer, registered: Registered) -> None:
-        try:
-            await consumer._run(registered.handler, registered.on_error)
-        except EventBusError:
-            self.failed.append(consumer)
-            raise
+            self._work[self._start(consumer._run(registered.handler, registered.on_error))] = consumer
 
     async def _drained(self) -> None:
         """Drains, also if it is cancelled; cancelled again, it waits for no handler."""
@@ -145,7 +135,7 @@ class Running:
         if self._opening and not self._opening.done():
             self._opening.cancel()
             await asyncio.wait([self._opening])
-        going = [c for c in self._work.values() if c not in self.failed]
+        going = list(self._work.values())
         closing = [asyncio.create_task(c.close()) for c in going]
         await self._all_ended(closing, None)
         for task in await self._all_ended(self._work, self._drain_timeout):
