@@ -149,8 +149,8 @@ def connect(
             replies; called where it is sent. Default: JSON.
 
     What an operator should read is logged on ``nats_eventbus`` until the bus is closed. Warnings and errors: a lost
-    connection with its cause, a consumer that failed, a dead letter, failures of sends that were never asked for. Infos:
-    reconnects, declared streams, retries, give-backs. Each record has the fields of the notice in
+    connection with its cause, a consumer that failed, a dead letter, failures of sends that were never asked for.
+    Infos: reconnects, declared streams, retries, give-backs. Each record has the notice's fields in
     ``record.nats_eventbus``.
 
     Warns:

@@ -26,7 +26,7 @@ class MessageHeaders(dict[str, str]):
         super().__init__()
         self._all = all_
         for name, value in all_:
-            dict.setdefault(self, name, value)
+            super().setdefault(name, value)
 
     def __missing__(self, name: str) -> str:
         found = self.get_all(name)
@@ -35,7 +35,7 @@ class MessageHeaders(dict[str, str]):
         return found[0]
 
     def __contains__(self, name: object) -> bool:
-        return dict.__contains__(self, name) or (isinstance(name, str) and bool(self.get_all(name)))
+        return super().__contains__(name) or (isinstance(name, str) and bool(self.get_all(name)))
 
     def get(self, name: str, default: Any = None) -> Any:
         """The first value of a header; ``default`` where there is none."""
