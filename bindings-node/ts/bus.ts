@@ -10,6 +10,7 @@ import type { Handler, HandlerOptions } from "./handlers";
 import { type Health, health } from "./health";
 import { Message } from "./message";
 import type { Addon } from "./native";
+import { log, type OnLog } from "./notices";
 import { Producer, type ProducerOptions } from "./producer";
 import { type RequestHandler, Responder, type RespondOptions } from "./responder";
 import { Stream, type StreamInfo, streamInfo } from "./stream";
@@ -67,7 +68,10 @@ export class Bus {
   constructor(
     private readonly native: Addon.Bus,
     private readonly bridge: Bridge,
-  ) {}
+    onLog?: OnLog,
+  ) {
+    log(native.notices(), bridge, onLog);
+  }
 
   /** Where the connection stands. */
   get state(): State {
@@ -126,6 +130,14 @@ export class Bus {
   async health(options?: { timeout?: Time }): Promise<Health> {
     const timeout = time("timeout", options?.timeout) ?? 1000;
     return health(JSON.parse(await guardAsync(() => this.native.health(timeout))));
+  }
+  /**
+   * Takes consumers that have failed out of {@link health}: those of a topic, of a group, or all.
+   * @returns How many.
+   */
+  dismiss(topic?: string, options?: { group?: string }): number {
+    const given = [optionalText("topic", topic), optionalText("group", options?.group)] as const;
+    return guard(() => this.native.dismiss(...given));
   }
   /** What was counted since the bus was opened. */
   metrics(): Metrics {

@@ -43,6 +43,7 @@ export { type ConnectionEvent, type ConnectionEventKind, ConnectionEvents } from
 export type { Handler, HandlerContext, HandlerOptions } from "./handlers";
 export type { ConsumerHealth, Health } from "./health";
 export { Message, PubAck } from "./message";
+export type { Notice, NoticeKind, NoticeLevel, OnLog } from "./notices";
 export { Producer, type ProducerOptions, type SendManyOptions } from "./producer";
 export { type RequestHandler, Responder, type RespondOptions } from "./responder";
 export { Stream, type StreamInfo } from "./stream";
