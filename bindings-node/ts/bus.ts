@@ -6,6 +6,7 @@ import { type Body, bytes, camel, extras, type Headers, optionalText, settings, 
 import { DeadLetters } from "./dead_letters";
 import { ConfigError, guard, guardAsync } from "./errors";
 import { type ConnectionEvent, ConnectionEvents } from "./events";
+import { checked } from "./failures";
 import type { Handler, HandlerOptions } from "./handlers";
 import { type Health, health } from "./health";
 import { Message } from "./message";
@@ -221,7 +222,7 @@ export class Bus {
    * @param handler Its result is the reply's body; what it throws reaches the asker as {@link RequestFailed}.
    */
   async respond(topic: string, handler: RequestHandler, options: RespondOptions = {}): Promise<Responder> {
-    if (typeof handler !== "function") throw new ConfigError("handler: give a function");
+    checked(handler);
     const group = options.group ?? "responders";
     const native = await guardAsync(() => this.native.respond(topic, group));
     const forget = (part: object) => void this.parts.delete(part as Part);
@@ -252,7 +253,7 @@ export class Bus {
 
   /** Registers a handler for {@link run}. */
   on(topic: string, options: OnOptions, handler: Handler): void {
-    if (typeof handler !== "function") throw new ConfigError("handler: give a function");
+    checked(handler);
     this.handlers.push({ topic, options, handler });
   }
 

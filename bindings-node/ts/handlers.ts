@@ -1,8 +1,10 @@
 /** Handlers: so many at once, and what their ends mean for the message. */
+import { AsyncResource } from "node:async_hooks";
 import type { Consumer } from "./consumer";
 import type { Time } from "./convert";
-import { ConfigError, Reject, RetryAfter } from "./errors";
-import { tell, warn, why } from "./listeners";
+import { Reject, RetryAfter } from "./errors";
+import { checked, described, find, ran } from "./failures";
+import { tell, warn } from "./listeners";
 import type { Message } from "./message";
 
 /** What a handler is told besides the message. */
@@ -122,27 +124,33 @@ export class Workers {
 /** @internal Tells the core how a handler ended; what follows from it is decided there. */
 export type Finish = (m: Message, how: "failed" | "rejected" | "retry", text?: string, delay?: Time) => void;
 
-function text(e: unknown): string {
-  return e instanceof Error ? `${e.name}: ${e.message}` : why(e);
-}
-
 type OnError = NonNullable<HandlerOptions["onError"]>;
 
+/** Settles by what a handler threw, and reports it. Never throws, whatever was thrown. */
 function failed(m: Message, e: unknown, finish: Finish, onError: OnError): void {
+  const said = find(e);
   let failure = e;
   try {
-    if (e instanceof RetryAfter) {
-      finish(m, "retry", undefined, e.delay);
-      // In core mode there is no retry: it is told as any failure.
+    if (said instanceof RetryAfter) {
+      finish(m, "retry", undefined, said.delay);
+      // In core mode there is no retry: it is reported as any failure.
       if (m.stream !== undefined) return;
-    } else if (e instanceof Reject) finish(m, "rejected", String(e.reason ?? "rejected"));
-    else finish(m, "failed", text(e));
+    } else if (said instanceof Reject) finish(m, "rejected", String(said.reason ?? "rejected"));
+    else finish(m, "failed", described(e));
   } catch (second) {
     // A delay that is none: the message has its end all the same.
     failure = second;
-    finish(m, "failed", text(second));
+    tell("settling a message", () => finish(m, "failed", described(second)));
   }
-  tell("onError of a handler", () => onError(failure, m));
+  tell("onError of a handler", () => scoped(() => onError(failure, m)));
+}
+
+/**
+ * Calls in an async context of its own. What the callee sets with `AsyncLocalStorage.enterWith` ends with it: the
+ * context of the run stays what it was when the run began.
+ */
+function scoped(call: () => unknown): unknown {
+  return new AsyncResource("nats-eventbus.handler").runInAsyncScope(call);
 }
 
 /** @internal What running handlers needs of a consumer. */
@@ -162,15 +170,18 @@ export async function handle(
   options: HandlerOptions,
   runner: Runner,
 ): Promise<void> {
-  if (typeof handler !== "function") throw new ConfigError("handler: give a function");
+  checked(handler);
   const cancel = new AbortController();
   const context = { signal: cancel.signal };
   const { signal, onError = (e: unknown, m: Message) => warn(`the handler of ${m.topic}`, e) } = options;
   const workers = new Workers(runner.concurrency, {
     local: runner.local,
     next: runner.next,
-    handle: (m) => handler(m, context),
-    done: (m) => m.ack(),
+    handle: (m) => new AsyncResource("nats-eventbus.handler").runInAsyncScope(handler, undefined, m, context),
+    done: (m, result) => {
+      ran(result);
+      m.ack();
+    },
     failed: (m, e) => failed(m, e, runner.finish, onError),
   });
   const stop = () => void consumer.close().catch(() => {});

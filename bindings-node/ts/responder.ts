@@ -1,8 +1,10 @@
 /** The responder. */
+import { AsyncResource } from "node:async_hooks";
 import { inspect } from "node:util";
 import type { Bridge } from "./bridge";
 import { type Body, bytes, count } from "./convert";
 import { guardAsync, typed } from "./errors";
+import { described, ran } from "./failures";
 import { Workers } from "./handlers";
 import type { Message } from "./message";
 import type { Addon } from "./native";
@@ -45,7 +47,7 @@ export class Responder {
     this.workers = new Workers(count("concurrency", options.concurrency, 64), {
       local: () => source.quick(),
       next: () => source.next(),
-      handle: (m) => this.handler(m),
+      handle: (m) => new AsyncResource("nats-eventbus.handler").runInAsyncScope(this.handler, undefined, m),
       done: (m, body) => this.answer(m, body as Body | undefined),
       failed: (m, e) => this.fail(m, e),
     });
@@ -55,12 +57,12 @@ export class Responder {
   }
 
   private answer(m: Message, body: Body | undefined): void {
+    ran(body);
     this.native.reply(...m.token, body === undefined || body === null ? Buffer.alloc(0) : bytes(body));
   }
 
   private fail(m: Message, thrown: unknown): void {
-    const e = typed(thrown);
-    this.native.fail(...m.token, e instanceof Error ? `${e.name}: ${e.message}` : String(e));
+    this.native.fail(...m.token, described(typed(thrown)));
   }
 
   /** Takes no more requests and waits for the handlers of those taken, up to the bus's `drainTimeout`. */
