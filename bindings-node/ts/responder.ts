@@ -4,7 +4,7 @@ import { inspect } from "node:util";
 import type { Bridge } from "./bridge";
 import { type Body, bytes, count } from "./convert";
 import type { Draining } from "./draining";
-import { guardAsync, typed } from "./errors";
+import { guard, guardAsync } from "./errors";
 import { described, ran } from "./failures";
 import { type Work, Workers } from "./handlers";
 import type { Mark } from "./inside";
@@ -62,7 +62,7 @@ export class Responder {
       next: () => source.next(),
       handle: (m) => new AsyncResource("nats-eventbus.handler").runInAsyncScope(handler, undefined, m),
       done: (m, body) => this.answer(m, body as Body | undefined),
-      failed: (m, e) => this.fail(m, described(typed(e))),
+      failed: (m, e) => this.fail(m, described(e)),
     };
     this.workers = new Workers(count("concurrency", options.concurrency, 64), work, home.mark);
     this.work = this.workers.run().catch((e) => warn(`the responder of ${topic}`, e));
@@ -70,7 +70,8 @@ export class Responder {
 
   private answer(m: Message, body: Body | undefined): void {
     ran(body);
-    this.native.reply(...m.token, body === undefined || body === null ? Buffer.alloc(0) : bytes(body));
+    const reply = body === undefined || body === null ? Buffer.alloc(0) : bytes(body);
+    guard(() => this.native.reply(...m.token, reply));
   }
 
   /** An answer that cannot be sent must not end the responder. */
