@@ -4,14 +4,21 @@ import type { Bridge } from "./bridge";
 import { Consumer, type ConsumerOptions } from "./consumer";
 import { type Body, bytes, camel, extras, type Headers, optionalText, settings, type Time, time } from "./convert";
 import { DeadLetters } from "./dead_letters";
+import { Draining } from "./draining";
 import { ConfigError, guard, guardAsync } from "./errors";
 import { type ConnectionEvent, ConnectionEvents } from "./events";
-import type { Handler, HandlerOptions } from "./handlers";
+import { checked } from "./failures";
+import type { Handler } from "./handlers";
 import { type Health, health } from "./health";
+import { Mark } from "./inside";
+import { warn } from "./listeners";
 import { Message } from "./message";
 import type { Addon } from "./native";
+import { log, type OnLog } from "./notices";
 import { Producer, type ProducerOptions } from "./producer";
 import { type RequestHandler, Responder, type RespondOptions } from "./responder";
+import { type OnOptions, type Registered, Running } from "./running";
+import { takeSignals } from "./signals";
 import { Stream, type StreamInfo, streamInfo } from "./stream";
 
 /** Where the connection stands. */
@@ -38,15 +45,6 @@ export interface ServerInfo {
 /** What was counted since the bus was opened: `sent`, `acked`, `rejected`, `received`, `settled` and others. */
 export type Metrics = Readonly<Record<string, number>>;
 
-/** Settings of a handler registered with {@link Bus.on}. */
-export type OnOptions = ConsumerOptions & Omit<HandlerOptions, "signal">;
-
-interface Registered {
-  topic: string;
-  options: OnOptions;
-  handler: Handler;
-}
-
 interface Part {
   close(): Promise<void>;
 }
@@ -59,6 +57,9 @@ export class Bus {
   private readonly parts = new Set<Part>();
   private readonly runs = new Set<Promise<void>>();
   private readonly handlers: Registered[] = [];
+  private readonly mark = new Mark();
+  private readonly draining: Draining;
+  private running: Running | undefined;
   private closing: Promise<void> | undefined;
   /** Keeps the process, and this bus, alive while it is open. */
   private readonly alive = setInterval(() => void this.bridge, FOREVER);
@@ -67,7 +68,11 @@ export class Bus {
   constructor(
     private readonly native: Addon.Bus,
     private readonly bridge: Bridge,
-  ) {}
+    onLog?: OnLog,
+  ) {
+    this.draining = new Draining(native.drainTimeout);
+    log(native.notices(), bridge, onLog);
+  }
 
   /** Where the connection stands. */
   get state(): State {
@@ -127,6 +132,14 @@ export class Bus {
     const timeout = time("timeout", options?.timeout) ?? 1000;
     return health(JSON.parse(await guardAsync(() => this.native.health(timeout))));
   }
+  /**
+   * Takes consumers that have failed out of {@link health}: those of a topic, of a group, or all.
+   * @returns How many.
+   */
+  dismiss(topic?: string, options?: { group?: string }): number {
+    const given = [optionalText("topic", topic), optionalText("group", options?.group)] as const;
+    return guard(() => this.native.dismiss(...given));
+  }
   /** What was counted since the bus was opened. */
   metrics(): Metrics {
     return camel(JSON.parse(guard(() => this.native.metrics()))) as Metrics;
@@ -156,7 +169,8 @@ export class Bus {
     const native = await guardAsync(() => this.native.consumer(topic, settings(options)));
     const home = {
       bridge: this.bridge,
-      drainTimeout: this.native.drainTimeout,
+      draining: this.draining,
+      mark: this.mark,
       forget: (part: object) => void this.parts.delete(part as Part),
       running: (run: Promise<void>) => this.keep(run),
     };
@@ -209,12 +223,12 @@ export class Bus {
    * @param handler Its result is the reply's body; what it throws reaches the asker as {@link RequestFailed}.
    */
   async respond(topic: string, handler: RequestHandler, options: RespondOptions = {}): Promise<Responder> {
-    if (typeof handler !== "function") throw new ConfigError("handler: give a function");
+    checked(handler);
     const group = options.group ?? "responders";
     const native = await guardAsync(() => this.native.respond(topic, group));
     const forget = (part: object) => void this.parts.delete(part as Part);
-    const { drainTimeout } = this.native;
-    const responder = new Responder(native, this.bridge, topic, group, handler, options, drainTimeout, forget);
+    const home = { bridge: this.bridge, draining: this.draining, mark: this.mark, forget };
+    const responder = new Responder(native, home, topic, group, handler, options);
     this.parts.add(responder);
     return responder;
   }
@@ -238,66 +252,83 @@ export class Bus {
     return streamInfo(JSON.parse(await guardAsync(() => this.native.declareStream(name, [...subjects]))));
   }
 
-  /** Registers a handler for {@link run}. */
+  /**
+   * Registers a handler for {@link run}. During a run its consumer opens at once, after those before it. Each handler
+   * starts in the async context in which `run` was called.
+   * @throws {@link ConfigError} when the handler is no function, or a generator.
+   */
   on(topic: string, options: OnOptions, handler: Handler): void {
-    if (typeof handler !== "function") throw new ConfigError("handler: give a function");
-    this.handlers.push({ topic, options, handler });
+    checked(handler);
+    const registered = { topic, options, handler };
+    this.handlers.push(registered);
+    this.running?.add(registered);
   }
 
   /**
-   * Runs the handlers registered with {@link on} until the bus is closed, SIGTERM or SIGINT comes, or the signal is
-   * aborted; then lets running handlers finish. After SIGTERM or SIGINT the bus is closed, too.
-   * @throws {@link EventBusError} when a consumer cannot go on; the others were drained.
+   * Runs the handlers registered with {@link on} until SIGTERM, SIGINT, {@link stop} or {@link close}, or until the
+   * signal is aborted; then drains and closes the bus. Draining: no more pulling, running handlers finish (up to
+   * `drainTimeout`), buffered messages go to other workers at once. A second SIGTERM or SIGINT aborts the handlers'
+   * signal, and their messages go to other workers.
+   * @param options.signals Whether SIGTERM and SIGINT are taken while it runs. Listeners of others are called too; ours
+   * are removed at the end. Default true. False leaves signals alone: a web server's own shutdown closes the bus.
+   * @param options.signal Ends the run.
+   * @throws {@link ConfigError} when there are no handlers, or the bus runs already. {@link EventBusError} when a consumer
+   * cannot be opened, or cannot go on: the others are drained first, and the bus stays open.
    */
-  async run(options?: { signal?: AbortSignal }): Promise<void> {
+  async run(options: { signals?: boolean; signal?: AbortSignal } = {}): Promise<void> {
     if (this.handlers.length === 0) throw new ConfigError("there is nothing to run: register handlers with bus.on");
-    const opened = await Promise.allSettled(
-      this.handlers.map(async ({ topic, options: { onError, ...rest }, handler }) => ({
-        consumer: await this.consumer(topic, rest),
-        handler,
-        how: { onError },
-      })),
-    );
-    const running = opened.flatMap((o) => (o.status === "fulfilled" ? [o.value] : []));
-    const stop = () => running.forEach(({ consumer }) => void consumer.close().catch(() => {}));
-    const failed = opened.find((o) => o.status === "rejected");
-    if (failed) {
-      stop();
-      throw failed.reason;
-    }
-    let signalled = false;
-    const onSignal = () => {
-      signalled = true;
-      stop();
-    };
-    const signals = ["SIGTERM", "SIGINT"] as const;
-    for (const name of signals) process.once(name, onSignal);
-    options?.signal?.addEventListener("abort", stop, { once: true });
-    if (options?.signal?.aborted) stop();
+    if (this.running) throw new ConfigError("the bus runs already: one run serves all handlers, later ones too");
+    const { signals = true, signal } = options;
+    const running = new Running((topic, settings) => this.consumer(topic, settings as ConsumerOptions));
+    this.running = running;
+    const stop = () => running.stop();
+    const release = signals ? takeSignals(() => this.signalled(running)) : () => {};
+    signal?.addEventListener("abort", stop, { once: true });
+    if (signal?.aborted) stop();
     try {
-      const ends = await Promise.allSettled(
-        running.map(({ consumer, handler, how }) => consumer.run(handler, how).finally(stop)),
-      );
-      const broken = ends.find((end) => end.status === "rejected");
-      if (broken) throw broken.reason;
+      await running.serve(this.handlers);
     } finally {
-      for (const name of signals) process.off(name, onSignal);
-      options?.signal?.removeEventListener("abort", stop);
-      if (signalled) await this.close();
+      this.running = undefined;
+      try {
+        if (running.isStopped) await this.draining.unlessHurried(this.begin());
+      } finally {
+        release();
+        signal?.removeEventListener("abort", stop);
+      }
     }
+  }
+
+  private signalled(running: Running): void {
+    if (running.isStopped) this.draining.hurry();
+    running.stop();
+  }
+
+  /** Asks {@link run} to end: it drains and closes the bus. Does nothing while nothing runs. */
+  stop(): void {
+    this.running?.stop();
   }
 
   /**
    * Closes consumers and responders, lets running handlers finish, waits for unsettled sends and acks up to
-   * `drainTimeout`, then disconnects.
+   * `drainTimeout`, then disconnects. Called by a handler of this bus, it begins this and does not wait for it. (A
+   * handler is recognised through calls and `await`; from a callback of a timer, do not await it.)
    */
   close(): Promise<void> {
+    const closing = this.begin();
+    if (!this.mark.isOnStack()) return closing;
+    closing.catch((e) => warn("closing the bus", e));
+    return Promise.resolve();
+  }
+
+  private begin(): Promise<void> {
     this.closing ??= this.leave();
     return this.closing;
   }
 
   private async leave(): Promise<void> {
     try {
+      this.running?.stop();
+      await this.running?.over;
       await Promise.allSettled([...this.parts].map((part) => part.close()));
       await Promise.allSettled(this.runs);
       await guardAsync(() => this.native.close());

@@ -5,6 +5,7 @@ import { Bus } from "./bus";
 import { settings, type Time } from "./convert";
 import { answer, type CredentialsSource } from "./credentials";
 import { ConfigError, guardAsync } from "./errors";
+import type { OnLog } from "./notices";
 
 /** How waiting grows between tries: exponential, jittered, capped. */
 export interface Backoff {
@@ -102,6 +103,8 @@ export interface ConnectOptions {
   drainTimeout?: Time;
   /** Further `nats-server` binaries to try for `local://`. */
   serverBinaries?: readonly string[];
+  /** Gets what an operator should read, for the service's own logs. Default: warnings and errors are process warnings. */
+  onLog?: OnLog;
   /** Stops the wait; a connection that comes after it is closed. */
   signal?: AbortSignal;
 }
@@ -126,7 +129,8 @@ export async function connect(options: ConnectOptions | string = {}): Promise<Bu
   const given = typeof options === "string" ? { servers: options } : options;
   if (typeof given !== "object" || given === null)
     throw new ConfigError("connect takes an address, or options by name");
-  const { signal, serverBinaries, servers, credentials, ...rest } = given as ConnectOptions;
+  const { signal, serverBinaries, servers, credentials, onLog, ...rest } = given as ConnectOptions;
+  if (onLog !== undefined && typeof onLog !== "function") throw new ConfigError("onLog: give a function");
   signal?.throwIfAborted();
   const addresses = Array.isArray(servers) ? servers.join(",") : servers;
   const bridge = new Bridge();
@@ -137,7 +141,7 @@ export async function connect(options: ConnectOptions | string = {}): Promise<Bu
   try {
     const native = await unlessAborted(opening, signal);
     for (const warning of native.warnings) process.emitWarning(warning, "EventBusWarning");
-    return new Bus(native, bridge);
+    return new Bus(native, bridge, onLog);
   } catch (e) {
     void opening.then(
       (late) => late.close().catch(() => {}),

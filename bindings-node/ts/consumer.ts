@@ -3,8 +3,10 @@ import { inspect } from "node:util";
 import { type Bridge, unlessAborted } from "./bridge";
 import type { Backoff } from "./connect";
 import { count, type Time, time } from "./convert";
+import type { Draining } from "./draining";
 import { ClosedError, guard, guardAsync } from "./errors";
 import { type Handler, type HandlerOptions, handle } from "./handlers";
+import type { Mark } from "./inside";
 import type { Message, Settler } from "./message";
 import { type Addon, addon } from "./native";
 import { Source } from "./source";
@@ -85,7 +87,8 @@ const PACK = 256;
 /** @internal What a consumer needs of its bus. */
 export interface Home {
   readonly bridge: Bridge;
-  readonly drainTimeout: number;
+  readonly draining: Draining;
+  readonly mark: Mark;
   forget(part: object): void;
   running(run: Promise<void>): void;
 }
@@ -236,16 +239,18 @@ export class Consumer implements AsyncIterable<Message> {
 
   /**
    * Calls `handler` for each message until the consumer is closed or the signal is aborted; then waits for running
-   * handlers, up to the bus's `drainTimeout`. Resolved = ack, rejected = again after `backoff`, {@link Reject} = dead
-   * letter at once, {@link RetryAfter} = after that delay; after `maxDeliver` attempts = dead letter. The handler does not
-   * settle the message itself. In core mode there is no redelivery.
-   * @throws {@link EventBusError} when the consumer cannot go on.
+   * handlers, up to the bus's `drainTimeout`. Each handler starts in the async context in which this was called. Resolved = ack, rejected = again after `backoff`, {@link Reject} = dead
+   * letter at once, {@link RetryAfter} = after that delay, both in an `AggregateError` too; after `maxDeliver` attempts =
+   * dead letter. What the handler settles itself stands. In core mode there is no redelivery.
+   * @throws {@link EventBusError} when the consumer cannot go on; {@link ConfigError} when the handler is no function, or
+   * a generator.
    */
   run(handler: Handler, options?: HandlerOptions): Promise<void> {
     const { source } = this;
     const run = handle(this, handler, options ?? {}, {
       concurrency: this.native.handle(),
-      drainTimeout: this.home.drainTimeout,
+      draining: this.home.draining,
+      mark: this.home.mark,
       local: () => source.quick(),
       next: () => source.next(),
       finish: (m, how, text, delay) => guard(() => this.native.finish(...m.token, how, text, delay)),

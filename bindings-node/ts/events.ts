@@ -57,6 +57,19 @@ function read(text: string): ConnectionEvent {
   };
 }
 
+/** @internal Waits for what a feed has next, as JSON; null at its end. */
+export async function next(feed: Addon.Events, bridge: Bridge): Promise<string | null> {
+  for (;;) {
+    const text = guard(() => feed.take());
+    if (text !== null) return text;
+    if (feed.isOver()) return null;
+    const token = bridge.token();
+    const waiting = bridge.wait<void>(token);
+    if (feed.arm(token)) await waiting;
+    else bridge.forget(token);
+  }
+}
+
 /** The events of a connection from when it was made on; the last is `closed`. */
 export class ConnectionEvents implements AsyncIterableIterator<ConnectionEvent, undefined> {
   /** @internal */
@@ -67,15 +80,8 @@ export class ConnectionEvents implements AsyncIterableIterator<ConnectionEvent, 
 
   /** Waits for the next event. */
   async next(): Promise<IteratorResult<ConnectionEvent, undefined>> {
-    for (;;) {
-      const text = guard(() => this.native.take());
-      if (text !== null) return { done: false, value: read(text) };
-      if (this.native.isOver()) return { done: true, value: undefined };
-      const token = this.bridge.token();
-      const waiting = this.bridge.wait<void>(token);
-      if (this.native.arm(token)) await waiting;
-      else this.bridge.forget(token);
-    }
+    const text = await next(this.native, this.bridge);
+    return text === null ? { done: true, value: undefined } : { done: false, value: read(text) };
   }
 
   /** Ends the listening. */

@@ -1,13 +1,20 @@
 /** Handlers: so many at once, and what their ends mean for the message. */
+import { AsyncResource } from "node:async_hooks";
 import type { Consumer } from "./consumer";
 import type { Time } from "./convert";
-import { ConfigError, Reject, RetryAfter } from "./errors";
-import { tell, warn, why } from "./listeners";
+import type { Draining } from "./draining";
+import { Reject, RetryAfter } from "./errors";
+import { checked, described, find, ran } from "./failures";
+import type { Mark } from "./inside";
+import { tell, warn } from "./listeners";
 import type { Message } from "./message";
 
 /** What a handler is told besides the message. */
 export interface HandlerContext {
-  /** Aborted when the time for draining is over: what is not settled by then is delivered again. */
+  /**
+   * Aborted when the time for draining is over, or a second signal came. A handler that rejects after it has not
+   * failed: its message goes to another worker. One that has not ended a second later loses its message to another.
+   */
   signal: AbortSignal;
 }
 
@@ -43,6 +50,8 @@ const isPromise = (v: unknown): v is PromiseLike<unknown> =>
  */
 export class Workers {
   private busy = 0;
+  /** What is being handled by handlers that wait for something. */
+  readonly running = new Set<Message>();
   private waiting = false;
   private over = false;
   private readonly idlers: (() => void)[] = [];
@@ -52,7 +61,10 @@ export class Workers {
   constructor(
     private readonly size: number,
     private readonly work: Work,
-  ) {}
+    mark: Mark,
+  ) {
+    mark.on(this.worker);
+  }
 
   /** Works until the last message was taken; rejects when the next one cannot be had. */
   run(): Promise<void> {
@@ -70,7 +82,8 @@ export class Workers {
     this.worker().catch(this.broken);
   }
 
-  private async worker(): Promise<void> {
+  /** A function of this object's own, so that it can be marked. */
+  private readonly worker = async (): Promise<void> => {
     while (!this.waiting && !this.over) {
       this.waiting = true;
       const m = this.work.local() ?? (await this.work.next());
@@ -84,6 +97,7 @@ export class Workers {
         let result = this.work.handle(m);
         if (isPromise(result)) {
           if (this.busy < this.size) this.start();
+          this.running.add(m);
           result = await result;
         }
         this.work.done(m, result);
@@ -91,11 +105,12 @@ export class Workers {
         this.work.failed(m, e);
       } finally {
         this.busy -= 1;
+        this.running.delete(m);
         if (this.busy === 0) for (const idler of this.idlers.splice(0)) idler();
       }
     }
     if (this.over) this.ended();
-  }
+  };
 
   /** Nothing more is begun. */
   release(): void {
@@ -103,53 +118,51 @@ export class Workers {
     this.ended();
   }
 
-  /** Waits until no handler runs, or the time is over: then false. */
-  async idle(limit: number): Promise<boolean> {
-    if (this.busy === 0) return true;
-    let clock: NodeJS.Timeout | undefined;
-    const over = new Promise<boolean>((resolve) => {
-      clock = setTimeout(() => resolve(false), Math.min(limit, 0x7fffffff));
-    });
-    const done = new Promise<boolean>((resolve) => {
-      this.idlers.push(() => resolve(true));
-    });
-    const result = await Promise.race([done, over]);
-    clearTimeout(clock);
-    return result;
+  /** Resolves when no handler runs. */
+  idle(): Promise<void> {
+    if (this.busy === 0) return Promise.resolve();
+    return new Promise((resolve) => this.idlers.push(resolve));
   }
 }
 
 /** @internal Tells the core how a handler ended; what follows from it is decided there. */
 export type Finish = (m: Message, how: "failed" | "rejected" | "retry", text?: string, delay?: Time) => void;
 
-function text(e: unknown): string {
-  return e instanceof Error ? `${e.name}: ${e.message}` : why(e);
-}
-
 type OnError = NonNullable<HandlerOptions["onError"]>;
 
+/** Settles by what a handler threw, and reports it. Never throws, whatever was thrown. */
 function failed(m: Message, e: unknown, finish: Finish, onError: OnError): void {
+  const said = find(e);
   let failure = e;
   try {
-    if (e instanceof RetryAfter) {
-      finish(m, "retry", undefined, e.delay);
-      // In core mode there is no retry: it is told as any failure.
+    if (said instanceof RetryAfter) {
+      finish(m, "retry", undefined, said.delay);
+      // In core mode there is no retry: it is reported as any failure.
       if (m.stream !== undefined) return;
-    } else if (e instanceof Reject) finish(m, "rejected", String(e.reason ?? "rejected"));
-    else finish(m, "failed", text(e));
+    } else if (said instanceof Reject) finish(m, "rejected", String(said.reason ?? "rejected"));
+    else finish(m, "failed", described(e));
   } catch (second) {
     // A delay that is none: the message has its end all the same.
     failure = second;
-    finish(m, "failed", text(second));
+    tell("settling a message", () => finish(m, "failed", described(second)));
   }
-  tell("onError of a handler", () => onError(failure, m));
+  tell("onError of a handler", () => scoped(() => onError(failure, m)));
+}
+
+/**
+ * Calls in an async context of its own. What the callee sets with `AsyncLocalStorage.enterWith` ends with it: the
+ * context of the run stays what it was when the run began.
+ */
+function scoped(call: () => unknown): unknown {
+  return new AsyncResource("nats-eventbus.handler").runInAsyncScope(call);
 }
 
 /** @internal What running handlers needs of a consumer. */
 export interface Runner extends Pick<Work, "local" | "next"> {
   readonly concurrency: number;
-  /** Milliseconds that handlers have to end. */
-  readonly drainTimeout: number;
+  /** How long handlers have to end. */
+  readonly draining: Draining;
+  readonly mark: Mark;
   readonly finish: Finish;
   /** Hands over acks that are still collected. */
   flush(): void;
@@ -162,17 +175,25 @@ export async function handle(
   options: HandlerOptions,
   runner: Runner,
 ): Promise<void> {
-  if (typeof handler !== "function") throw new ConfigError("handler: give a function");
+  checked(handler);
   const cancel = new AbortController();
   const context = { signal: cancel.signal };
   const { signal, onError = (e: unknown, m: Message) => warn(`the handler of ${m.topic}`, e) } = options;
-  const workers = new Workers(runner.concurrency, {
+  const work: Work = {
     local: runner.local,
     next: runner.next,
-    handle: (m) => handler(m, context),
-    done: (m) => m.ack(),
-    failed: (m, e) => failed(m, e, runner.finish, onError),
-  });
+    handle: (m) => new AsyncResource("nats-eventbus.handler").runInAsyncScope(handler, undefined, m, context),
+    done: (m, result) => {
+      ran(result);
+      m.ack();
+    },
+    failed: (m, e) => {
+      // It was interrupted: another worker shall have it.
+      if (cancel.signal.aborted && !find(e)) m.nak();
+      else failed(m, e, runner.finish, onError);
+    },
+  };
+  const workers = new Workers(runner.concurrency, work, runner.mark);
   const stop = () => void consumer.close().catch(() => {});
   signal?.addEventListener("abort", stop, { once: true });
   if (signal?.aborted) stop();
@@ -183,7 +204,11 @@ export async function handle(
   } finally {
     signal?.removeEventListener("abort", stop);
     const closed = consumer.close();
-    if (!(await workers.idle(runner.drainTimeout))) cancel.abort(new Error("the time for draining is over"));
+    if (!(await runner.draining.within(workers.idle()))) {
+      cancel.abort(new Error("the time for draining is over"));
+      await runner.draining.grace(workers.idle());
+      for (const m of workers.running) m.nak();
+    }
     runner.flush();
     await closed;
   }

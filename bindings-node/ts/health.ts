@@ -44,8 +44,8 @@ export interface Health {
   /** Sends that have no outcome yet. */
   pendingSends: number;
   /**
-   * Consumers and responders, but for those that were closed. One that has failed stays until it is closed, or another
-   * one of its topic and group goes on.
+   * Consumers and responders, but for those that were closed. One that has failed stays until another one of its topic
+   * and group is opened, or until {@link Bus.dismiss}.
    */
   consumers: ConsumerHealth[];
   /** What is wrong, each with what to do; empty when it is ok. */

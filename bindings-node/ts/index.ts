@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 export type { Sent } from "./bridge";
-export { Bus, type Metrics, type OnOptions, type ServerInfo, type State } from "./bus";
+export { Bus, type Metrics, type ServerInfo, type State } from "./bus";
 export { type Backoff, type ConnectOptions, connect, type Tls } from "./connect";
 export { Consumer, type ConsumerOptions } from "./consumer";
 export type { Body, Headers, SendOptions, Time } from "./convert";
@@ -43,7 +43,9 @@ export { type ConnectionEvent, type ConnectionEventKind, ConnectionEvents } from
 export type { Handler, HandlerContext, HandlerOptions } from "./handlers";
 export type { ConsumerHealth, Health } from "./health";
 export { Message, PubAck } from "./message";
+export type { Notice, NoticeKind, NoticeLevel, OnLog } from "./notices";
 export { Producer, type ProducerOptions, type SendManyOptions } from "./producer";
 export { type RequestHandler, Responder, type RespondOptions } from "./responder";
+export type { OnOptions } from "./running";
 export { Stream, type StreamInfo } from "./stream";
 export { topic } from "./topic";

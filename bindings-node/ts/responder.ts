@@ -1,9 +1,14 @@
 /** The responder. */
+import { AsyncResource } from "node:async_hooks";
 import { inspect } from "node:util";
 import type { Bridge } from "./bridge";
 import { type Body, bytes, count } from "./convert";
-import { guardAsync, typed } from "./errors";
-import { Workers } from "./handlers";
+import type { Draining } from "./draining";
+import { guard, guardAsync } from "./errors";
+import { described, ran } from "./failures";
+import { type Work, Workers } from "./handlers";
+import type { Mark } from "./inside";
+import { tell, warn } from "./listeners";
 import type { Message } from "./message";
 import type { Addon } from "./native";
 import { Source } from "./source";
@@ -22,60 +27,80 @@ export interface RespondOptions {
 /** Requests taken from the core in one call at most. */
 const PACK = 64;
 
+const CLOSED = "the responder was closed before it had answered: ask again";
+
+/** @internal What a responder needs of its bus. */
+export interface ResponderHome {
+  readonly bridge: Bridge;
+  readonly draining: Draining;
+  readonly mark: Mark;
+  forget(part: object): void;
+}
+
 /** Answers the requests on a topic. */
 export class Responder {
   private readonly workers: Workers;
   private readonly work: Promise<void>;
+  private readonly source: Source;
   private closing: Promise<void> | undefined;
 
   /** @internal */
   constructor(
     private readonly native: Addon.Responder,
-    bridge: Bridge,
+    private readonly home: ResponderHome,
     /** The topic, with its wildcards. */
     readonly topic: string,
     /** The group. */
     readonly group: string,
-    private readonly handler: RequestHandler,
+    handler: RequestHandler,
     options: RespondOptions,
-    private readonly drainTimeout: number,
-    private readonly closed: (part: object) => void,
   ) {
-    const source = new Source(native, bridge, { group, stream: undefined }, PACK, () => {});
-    this.workers = new Workers(count("concurrency", options.concurrency, 64), {
+    const source = new Source(native, home.bridge, { group, stream: undefined }, PACK, () => {});
+    this.source = source;
+    const work: Work = {
       local: () => source.quick(),
       next: () => source.next(),
-      handle: (m) => this.handler(m),
+      handle: (m) => new AsyncResource("nats-eventbus.handler").runInAsyncScope(handler, undefined, m),
       done: (m, body) => this.answer(m, body as Body | undefined),
-      failed: (m, e) => this.fail(m, e),
-    });
-    this.work = this.workers.run().catch((e) => {
-      process.emitWarning(`the responder of ${topic} ended: ${String(e)}`, "EventBusWarning");
-    });
+      failed: (m, e) => this.fail(m, described(e)),
+    };
+    this.workers = new Workers(count("concurrency", options.concurrency, 64), work, home.mark);
+    this.work = this.workers.run().catch((e) => warn(`the responder of ${topic}`, e));
   }
 
   private answer(m: Message, body: Body | undefined): void {
-    this.native.reply(...m.token, body === undefined || body === null ? Buffer.alloc(0) : bytes(body));
+    ran(body);
+    const reply = body === undefined || body === null ? Buffer.alloc(0) : bytes(body);
+    guard(() => this.native.reply(...m.token, reply));
   }
 
-  private fail(m: Message, thrown: unknown): void {
-    const e = typed(thrown);
-    this.native.fail(...m.token, e instanceof Error ? `${e.name}: ${e.message}` : String(e));
+  /** An answer that cannot be sent must not end the responder. */
+  private fail(m: Message, text: string): void {
+    tell("answering a request", () => this.native.fail(...m.token, text));
   }
 
-  /** Takes no more requests and waits for the handlers of those taken, up to the bus's `drainTimeout`. */
+  /**
+   * Takes no further requests; running ones may finish within the bus's `drainTimeout`. Then their askers get
+   * {@link RequestFailed}. Called by a handler, it begins this and does not wait for it.
+   */
   close(): Promise<void> {
     this.closing ??= this.leave();
-    return this.closing;
+    if (!this.home.mark.isOnStack()) return this.closing;
+    this.closing.catch((e) => warn("closing a responder", e));
+    return Promise.resolve();
   }
 
   private async leave(): Promise<void> {
     try {
       await guardAsync(() => this.native.close());
-      await this.work;
-      await this.workers.idle(this.drainTimeout);
+      const answered = this.work.then(() => this.workers.idle());
+      if (await this.home.draining.within(answered)) return;
+      this.workers.release();
+      for (const m of this.workers.running) this.fail(m, CLOSED);
+      // What had arrived, and no handler has begun.
+      for (let m = this.source.take(); m; m = this.source.take()) this.fail(m, CLOSED);
     } finally {
-      this.closed(this);
+      this.home.forget(this);
     }
   }
 

@@ -71,7 +71,7 @@ test("an outage, a stall and the end", async () => {
   });
 });
 
-test("a failed consumer is told until it is closed", async () => {
+test("a failed consumer stays in health, closed or not, until it is dismissed", async () => {
   await withServer(async (server) => {
     const bus = await connect({ servers: server.url, jetstream: true });
     await bus.producer("t.x").send("x");
@@ -83,6 +83,8 @@ test("a failed consumer is told until it is closed", async () => {
     assert.deepEqual([failed.ok, failed.alive, failed.consumers[0].code], [false, false, "not_found"]);
     assert.match(failed.problems[0], /open it again/);
     await c.close();
+    assert.equal((await health(bus)).ok, false);
+    assert.equal(bus.dismiss(), 1);
     assert.ok((await health(bus)).ok);
     await bus.close();
   });
