@@ -195,3 +195,19 @@ async fn credentials_that_are_refused() {
     assert!(h.alive && !h.problems[0].contains("right"), "{h:?}");
     bus.close().await.unwrap();
 }
+
+/// A durable that an operator has paused receives nothing: health says so, and until when.
+#[tokio::test]
+async fn a_paused_durable_is_a_problem() {
+    let server = Server::jetstream();
+    let bus = connect(&server, true, quick()).await;
+    let _c = bus.consumer("t", group()).await.unwrap();
+    assert!(health(&bus).await.ok);
+    let paused = server.api("CONSUMER.PAUSE.t_STREAM.g", r#"{"pause_until":"2099-01-01T00:00:00Z"}"#).await;
+    assert_eq!(paused["paused"], true, "{paused}");
+    let h = health(&bus).await;
+    assert!(!h.ok && h.alive, "{h:?}");
+    assert!(h.problems[0].contains("paused") && h.problems[0].contains("resume"), "{h:?}");
+    server.api("CONSUMER.PAUSE.t_STREAM.g", "").await;
+    assert!(health(&bus).await.ok);
+}
