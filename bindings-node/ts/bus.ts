@@ -220,7 +220,9 @@ export class Bus {
 
   /**
    * Answers the requests on a topic. Responders of one group share them.
-   * @param handler Its result is the reply's body; what it throws reaches the asker as {@link RequestFailed}.
+   * @param handler Its result is the reply's body; what it throws reaches the asker as {@link RequestFailed}. Each
+   * handler starts in the async context in which this was called.
+   * @throws {@link ConfigError} when the handler is no function, or a generator.
    */
   async respond(topic: string, handler: RequestHandler, options: RespondOptions = {}): Promise<Responder> {
     checked(handler);

@@ -7,44 +7,53 @@ const LONGEST = 0x7fffffff;
 
 /** @internal The time for draining, of one bus; a second signal ends it early. */
 export class Draining {
-  private hurryUp: () => void = () => {};
-  /** Whether nothing is to be waited for any longer. */
-  isHurried = false;
-  private readonly hurried = new Promise<boolean>((resolve) => {
-    this.hurryUp = () => {
-      this.isHurried = true;
-      resolve(false);
-    };
-  });
+  private isHurried = false;
+  /** Ends the waits that there are. */
+  private readonly waits = new Set<() => void>();
 
   constructor(private readonly limit: number) {}
 
   /** Ends the time now. */
   hurry(): void {
-    this.hurryUp();
+    this.isHurried = true;
+    for (const end of this.waits) end();
   }
 
   /** Whether `work` is over within the time. */
   within(work: Promise<unknown>): Promise<boolean> {
-    return Promise.race([over(work, this.limit), this.hurried]);
+    return this.wait(work, this.isHurried ? 0 : this.limit);
   }
 
   /** Waits for handlers that were asked to stop, or for what closes a bus in a hurry. */
   grace(work: Promise<unknown>): Promise<boolean> {
-    return over(work, GRACE);
+    return over(work, GRACE, () => {});
   }
 
-  /** Waits for `work`; in a hurry no longer than {@link grace}. */
+  /** Waits for `work`, and fails as it does; in a hurry no longer than {@link grace}. */
   async unlessHurried(work: Promise<unknown>): Promise<void> {
     work.catch(() => {});
-    if (!(await Promise.race([work.then(() => true), this.hurried]))) await this.grace(work);
+    if (!this.isHurried && (await this.wait(work, LONGEST))) await work;
+    else await this.grace(work);
+  }
+
+  private async wait(work: Promise<unknown>, limit: number): Promise<boolean> {
+    let wait: (() => void) | undefined;
+    const result = await over(work, limit, (end) => {
+      wait = end;
+      this.waits.add(end);
+    });
+    if (wait) this.waits.delete(wait);
+    return result;
   }
 }
 
-async function over(work: Promise<unknown>, limit: number): Promise<boolean> {
+/** Whether `work` is over within the limit, and before the function that `hand` gets is called. */
+async function over(work: Promise<unknown>, limit: number, hand: (end: () => void) => void): Promise<boolean> {
   let clock: NodeJS.Timeout | undefined;
   const late = new Promise<boolean>((resolve) => {
-    clock = setTimeout(() => resolve(false), Math.min(limit, LONGEST));
+    const end = () => resolve(false);
+    clock = setTimeout(end, Math.min(limit, LONGEST));
+    hand(end);
   });
   const done = () => true;
   const result = await Promise.race([work.then(done, done), late]);

@@ -48,7 +48,7 @@ test("a loss is told with its cause, and the last event is the end", async () =>
 
 test("listeners that throw or are slow harm nothing, and can be ended", async () => {
   await withServer({}, async (server) => {
-    const bus = await connect(server.url);
+    const bus = await connect({ servers: server.url, onLog: () => {} });
     const told = [];
     bus.onEvent(() => new Promise(() => {}));
     bus.onEvent(() => {
