@@ -1,4 +1,5 @@
 /** How results come back: one table of who waits, one drain per wake-up. */
+import { onAbort } from "./abort";
 import { ClosedError, type EventBusError, fromJson } from "./errors";
 import { tell } from "./listeners";
 import { PubAck } from "./message";
@@ -79,8 +80,7 @@ export class Bridge {
       abandoned?.();
       waiter.reject(signal.reason);
     };
-    const over = () => signal.removeEventListener("abort", abort);
-    signal.addEventListener("abort", abort, { once: true });
+    const over = onAbort(signal, abort);
     return {
       resolve: (value) => {
         over();
@@ -169,8 +169,7 @@ export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | unde
   if (!signal) return promise;
   if (signal.aborted) return Promise.reject(signal.reason);
   return new Promise<T>((resolve, reject) => {
-    const abort = () => reject(signal.reason);
-    signal.addEventListener("abort", abort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+    const over = onAbort(signal, () => reject(signal.reason));
+    promise.then(resolve, reject).finally(over);
   });
 }

@@ -1,20 +1,23 @@
 /** The bus. */
 import { inspect } from "node:util";
+import { type Body, bytes, checkedEncoder, type Encoder } from "./bodies";
 import type { Bridge } from "./bridge";
 import { Consumer, type ConsumerOptions } from "./consumer";
-import { type Body, bytes, camel, extras, type Headers, optionalText, settings, type Time, time } from "./convert";
+import { camel, extras, optionalText, settings, type Time, time } from "./convert";
 import { DeadLetters } from "./dead_letters";
 import { Draining } from "./draining";
 import { ConfigError, guard, guardAsync } from "./errors";
 import { type ConnectionEvent, ConnectionEvents } from "./events";
 import { checked } from "./failures";
 import type { Handler } from "./handlers";
+import type { Headers } from "./headers";
 import { type Health, health } from "./health";
 import { Mark } from "./inside";
 import { warn } from "./listeners";
 import { Message } from "./message";
 import type { Addon } from "./native";
 import { log, type OnLog } from "./notices";
+import { known } from "./options";
 import { Producer, type ProducerOptions } from "./producer";
 import { type RequestHandler, Responder, type RespondOptions } from "./responder";
 import { type OnOptions, type Registered, Running } from "./running";
@@ -49,6 +52,9 @@ interface Part {
   close(): Promise<void>;
 }
 
+const REQUEST = new Set(["timeout", "headers", "signal"]);
+const RESPOND = new Set(["group", "concurrency"]);
+
 /** The longest a timer can wait. */
 const FOREVER = 0x7fffffff;
 
@@ -69,6 +75,7 @@ export class Bus {
     private readonly native: Addon.Bus,
     private readonly bridge: Bridge,
     onLog?: OnLog,
+    private readonly encoder?: Encoder,
   ) {
     this.draining = new Draining(native.drainTimeout);
     log(native.notices(), bridge, onLog);
@@ -156,9 +163,10 @@ export class Bus {
   producer(topic: string, options?: ProducerOptions): Producer {
     const onError = options?.onError ?? undefined;
     if (onError !== undefined && typeof onError !== "function") throw new ConfigError("onError: give a function");
-    const rest = onError ? { ...options, onError: undefined } : options;
+    const encoder = checkedEncoder(options?.encoder) ?? this.encoder;
+    const rest = onError || options?.encoder ? { ...options, onError: undefined, encoder: undefined } : options;
     const native = guard(() => this.native.producer(topic, settings(rest)));
-    return new Producer(native, this.bridge, topic, onError);
+    return new Producer(native, this.bridge, topic, onError, encoder);
   }
 
   /**
@@ -209,11 +217,12 @@ export class Bus {
     body: Body = "",
     options?: { timeout?: Time; headers?: Headers; signal?: AbortSignal },
   ): Promise<Message> {
+    known("request", options, REQUEST);
     options?.signal?.throwIfAborted();
     const token = this.bridge.token();
     const timeout = time("timeout", options?.timeout) ?? 5000;
     const more = options?.headers && extras({ headers: options.headers });
-    guard(() => this.native.request(token, topic, bytes(body), timeout, more));
+    guard(() => this.native.request(token, topic, bytes(body, this.encoder), timeout, more));
     const pack = await this.bridge.wait<Addon.Pack>(token, options?.signal);
     return new Message(pack, 0, { group: undefined, stream: undefined });
   }
@@ -226,10 +235,11 @@ export class Bus {
    */
   async respond(topic: string, handler: RequestHandler, options: RespondOptions = {}): Promise<Responder> {
     checked(handler);
+    known("respond", options, RESPOND);
     const group = options.group ?? "responders";
     const native = await guardAsync(() => this.native.respond(topic, group));
     const forget = (part: object) => void this.parts.delete(part as Part);
-    const home = { bridge: this.bridge, draining: this.draining, mark: this.mark, forget };
+    const home = { bridge: this.bridge, draining: this.draining, mark: this.mark, encoder: this.encoder, forget };
     const responder = new Responder(native, home, topic, group, handler, options);
     this.parts.add(responder);
     return responder;

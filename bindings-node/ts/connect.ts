@@ -1,5 +1,6 @@
 /** Connecting: settings, and where an embedded server's binary may be. */
 import { join } from "node:path";
+import { checkedEncoder, type Encoder } from "./bodies";
 import { Bridge, unlessAborted } from "./bridge";
 import { Bus } from "./bus";
 import { settings, type Time } from "./convert";
@@ -105,6 +106,8 @@ export interface ConnectOptions {
   serverBinaries?: readonly string[];
   /** Gets what an operator should read, for the service's own logs. Default: warnings and errors are process warnings. */
   onLog?: OnLog;
+  /** Makes the bytes or the text of each body that is neither, of messages, requests and replies. Default: JSON. */
+  encoder?: Encoder;
   /** Stops the wait; a connection that comes after it is closed. */
   signal?: AbortSignal;
 }
@@ -129,7 +132,8 @@ export async function connect(options: ConnectOptions | string = {}): Promise<Bu
   const given = typeof options === "string" ? { servers: options } : options;
   if (typeof given !== "object" || given === null)
     throw new ConfigError("connect takes an address, or options by name");
-  const { signal, serverBinaries, servers, credentials, onLog, ...rest } = given as ConnectOptions;
+  const { signal, serverBinaries, servers, credentials, onLog, encoder, ...rest } = given as ConnectOptions;
+  const encode = checkedEncoder(encoder);
   if (onLog !== undefined && typeof onLog !== "function") throw new ConfigError("onLog: give a function");
   signal?.throwIfAborted();
   const addresses = Array.isArray(servers) ? servers.join(",") : servers;
@@ -141,7 +145,7 @@ export async function connect(options: ConnectOptions | string = {}): Promise<Bu
   try {
     const native = await unlessAborted(opening, signal);
     for (const warning of native.warnings) process.emitWarning(warning, "EventBusWarning");
-    return new Bus(native, bridge, onLog);
+    return new Bus(native, bridge, onLog, encode);
   } catch (e) {
     void opening.then(
       (late) => late.close().catch(() => {}),

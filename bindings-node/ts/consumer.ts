@@ -9,6 +9,7 @@ import { type Handler, type HandlerOptions, handle } from "./handlers";
 import type { Mark } from "./inside";
 import type { Message, Settler } from "./message";
 import { type Addon, addon } from "./native";
+import { known } from "./options";
 import { Source } from "./source";
 
 /** Settings of a consumer. */
@@ -79,6 +80,7 @@ export interface ConsumerOptions {
   durable?: string;
 }
 
+const FETCH = new Set(["timeout", "signal"]);
 /** Acks handed to the core in one call at most. */
 const ACKS = 512;
 /** Messages taken from the core in one call at most. */
@@ -184,8 +186,9 @@ export class Consumer implements AsyncIterable<Message> {
    * @param options.signal Stops the wait; what was taken is handed out again, first.
    * @throws {@link ClosedError} when the consumer is closed; what {@link next} throws, when there is no message.
    */
-  async fetch(max: number, options?: { timeout?: Time; signal?: AbortSignal }): Promise<Message[]> {
+  async fetch(max = 1, options?: { timeout?: Time; signal?: AbortSignal }): Promise<Message[]> {
     count("max", max, 1);
+    known("fetch", options, FETCH);
     const limit = time("timeout", options?.timeout) ?? 5000;
     const left = guard(() => addon.milliseconds(limit, "timeout"));
     const out: Message[] = [];

@@ -1,19 +1,12 @@
-/** JavaScript values on their way to the addon: bodies, headers, settings. */
+/** JavaScript values on their way to the addon: what goes with a body, settings, times. */
 import { inspect } from "node:util";
-import { ConfigError, InvalidHeader } from "./errors";
-import { encode } from "./json";
+import { ConfigError } from "./errors";
+import { type Headers, headerList } from "./headers";
 import type { Addon } from "./native";
+import { known } from "./options";
 
 /** A time: milliseconds, or a text such as `"250ms"`, `"30s"`, `"5m"`. */
 export type Time = number | string;
-
-/**
- * What can be sent: bytes as they are, text as UTF-8, anything else as JSON (BigInt as an exact integer).
- */
-export type Body = Uint8Array | ArrayBuffer | string | unknown;
-
-/** Headers, by name. */
-export type Headers = Readonly<Record<string, string>>;
 
 /** What may go with one body. */
 export interface SendOptions {
@@ -34,41 +27,6 @@ export interface SendOptions {
   expectedLastSubjectSequence?: number;
   /** Stops the wait, not the message: its failure goes to the producer's `onError`, or shows at the next `flush`. */
   signal?: AbortSignal;
-}
-
-/** @internal */
-export function bytes(body: Body): Uint8Array {
-  if (body instanceof Uint8Array) return body;
-  if (typeof body === "string") return Buffer.from(body);
-  if (body instanceof ArrayBuffer || (typeof SharedArrayBuffer === "function" && body instanceof SharedArrayBuffer)) {
-    return new Uint8Array(body);
-  }
-  if (ArrayBuffer.isView(body)) return new Uint8Array(body.buffer, body.byteOffset, body.byteLength);
-  let text: string | undefined;
-  try {
-    text = encode(body);
-  } catch (e) {
-    const why = e instanceof Error ? e.message : String(e);
-    throw new ConfigError(`body: it cannot be written as JSON: ${why}`, { cause: e });
-  }
-  if (text === undefined) {
-    throw new ConfigError(`body: a ${typeof body} cannot be sent: give bytes, a string, or something JSON can hold`);
-  }
-  return Buffer.from(text);
-}
-
-/** @internal Names and values in turn. */
-export function headerList(headers: Headers | undefined): string[] | undefined {
-  if (headers === undefined || headers === null) return undefined;
-  if (typeof headers !== "object") throw new ConfigError("headers: give an object of names and texts");
-  const out: string[] = [];
-  for (const [name, value] of Object.entries(headers)) {
-    if (typeof value !== "string") {
-      throw new InvalidHeader(`header ${JSON.stringify(name)} is a ${typeof value}: its value must be a string`);
-    }
-    out.push(name, value);
-  }
-  return out;
 }
 
 /** @internal */
@@ -93,10 +51,12 @@ function sequence(name: string, value: unknown): number | undefined {
   throw new ConfigError(`${name} is ${inspect(value)}: give a sequence, a whole number from 0 to 2^53 - 1`);
 }
 
+const SEND = new Set(["key", "id", "headers", "ttl", "expectedLastSequence", "expectedLastSubjectSequence", "signal"]);
+
 /** @internal */
 export function extras(options: SendOptions | undefined): Addon.Extras | undefined {
   if (options === undefined || options === null) return undefined;
-  if (typeof options !== "object") throw new ConfigError("options are given as an object");
+  known("send", options, SEND);
   return {
     key: optionalText("key", options.key),
     id: optionalText("id", options.id),

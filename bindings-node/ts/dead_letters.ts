@@ -1,12 +1,11 @@
 /** Dead letters: listed, replayed to their one group, discarded. */
 import { inspect } from "node:util";
-import type { Headers } from "./convert";
 import { guardAsync } from "./errors";
 import { json, text } from "./message";
 import type { Addon } from "./native";
 
 /** Names and values in turn, as an object. */
-function headers(list: readonly string[]): Headers {
+function headers(list: readonly string[]): Readonly<Record<string, string>> {
   const pairs: [string, string][] = [];
   for (let i = 0; i + 1 < list.length; i += 2) pairs.push([list[i] as string, list[i + 1] as string]);
   return Object.fromEntries(pairs);
@@ -37,7 +36,7 @@ export class DeadLetter {
   /** The id it was sent with, if any. */
   readonly id: string | undefined;
   /** Its own headers. */
-  readonly headers: Headers;
+  readonly headers: Readonly<Record<string, string>>;
   /** Its body; empty when it was too large to be kept, see {@link truncated}. */
   readonly body: Buffer;
   /** The size of a body that was not kept with the letter; a replay takes it from the stream. */

@@ -19,6 +19,19 @@ export interface ErrorFields {
   cause?: unknown;
 }
 
+/** The classes of an error, by name: the same in every copy of this package. */
+const BRAND = Symbol.for("nats-eventbus.error");
+interface Branded {
+  [BRAND]?: readonly string[];
+}
+
+/** The names of a class and of those it specialises, up to the root. */
+function names(made: unknown): string[] {
+  const out: string[] = [];
+  for (let c = made; typeof c === "function" && c !== Error && c.name; c = Object.getPrototypeOf(c)) out.push(c.name);
+  return out;
+}
+
 /** An error of the bus. Its `code` is stable and the same in every language. */
 export class EventBusError extends Error {
   /** The stable code, such as `publish.unknown`. */
@@ -48,7 +61,21 @@ export class EventBusError extends Error {
     }
     if (fields.failures?.length) own.failures = fields.failures;
     Object.assign(this, own);
+    Object.defineProperty(this, BRAND, { value: names(new.target) });
   }
+
+  /** An error of another copy of this package, or of another realm (as under Jest), is one of the class of its name, too. */
+  static override [Symbol.hasInstance](this: { name: string }, value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: it is the method of each class, and asked of that
+    return isInstance(this, value);
+  }
+}
+
+/** Whether a value is of a class: of ours by its brand, too. */
+function isInstance(of: { name: string }, value: unknown): boolean {
+  if (Function.prototype[Symbol.hasInstance].call(of, value)) return true;
+  const ours = of === EventBusError || CLASSES[of.name] === (of as unknown);
+  return ours && typeof value === "object" && value !== null && !!(value as Branded)[BRAND]?.includes(of.name);
 }
 
 /** A setting or an argument is wrong: fix the one named. */
@@ -154,9 +181,14 @@ export function fromJson(text: string): EventBusError {
   return build(JSON.parse(text) as Wire);
 }
 
+/** Whether it is an error, of whatever realm: the addon's are of the one that loaded it. */
+function isError(e: unknown): e is Error {
+  return typeof e === "object" && e !== null && typeof (e as { message?: unknown }).message === "string";
+}
+
 /** @internal Whatever the addon threw, as an error of the tree. */
 export function typed(e: unknown): unknown {
-  if (!(e instanceof Error) || e instanceof EventBusError) return e;
+  if (!isError(e) || e instanceof EventBusError) return e;
   if (e.message.startsWith('{"class"') || e.message.startsWith('{"code"')) {
     try {
       return fromJson(e.message);

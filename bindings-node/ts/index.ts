@@ -3,11 +3,13 @@
  *
  * @packageDocumentation
  */
+
+export type { Body, Encoder } from "./bodies";
 export type { Sent } from "./bridge";
 export { Bus, type Metrics, type ServerInfo, type State } from "./bus";
 export { type Backoff, type ConnectOptions, connect, type Tls } from "./connect";
 export { Consumer, type ConsumerOptions } from "./consumer";
-export type { Body, Headers, SendOptions, Time } from "./convert";
+export type { SendOptions, Time } from "./convert";
 export type { Credentials, CredentialsSource } from "./credentials";
 export { DeadLetter, DeadLetters } from "./dead_letters";
 export {
@@ -41,6 +43,7 @@ export {
 } from "./errors";
 export { type ConnectionEvent, type ConnectionEventKind, ConnectionEvents } from "./events";
 export type { Handler, HandlerContext, HandlerOptions } from "./handlers";
+export type { Headers, HeaderValue } from "./headers";
 export type { ConsumerHealth, Health } from "./health";
 export { Message, PubAck } from "./message";
 export type { Notice, NoticeKind, NoticeLevel, OnLog } from "./notices";

@@ -17,15 +17,18 @@ export function decode(text: string): unknown {
   return LONG.test(text) ? parse(text, null, OPTIONS) : JSON.parse(text);
 }
 
-/** @internal Writes JSON, BigInt as an integer; undefined when the value has none. Throws TypeError for a cycle. */
-export function encode(value: unknown): string | undefined {
+/**
+ * @internal Writes JSON, BigInt as an integer, and says whether it has one; without a text when the value has no form.
+ * Throws TypeError for a cycle.
+ */
+export function encode(value: unknown): { text: string | undefined; exact: boolean } {
   // A patched BigInt.prototype.toJSON would write ids as texts, which no other language reads as ids.
   if (!("toJSON" in BigInt.prototype)) {
     try {
-      return JSON.stringify(value);
+      return { text: JSON.stringify(value), exact: false };
     } catch (e) {
       if (!(e instanceof TypeError) || !/BigInt/.test(e.message)) throw e;
     }
   }
-  return stringify(value);
+  return { text: stringify(value), exact: true };
 }

@@ -1,8 +1,9 @@
 /** Messages and acks. */
 import { isUtf8 } from "node:buffer";
 import { inspect } from "node:util";
-import { type Headers, type Time, time } from "./convert";
+import { type Time, time } from "./convert";
 import { DecodeError, guard } from "./errors";
+import { lookUp } from "./headers";
 import { decode } from "./json";
 import type { Addon } from "./native";
 
@@ -20,6 +21,9 @@ const ATTEMPT = 8;
 const SEQUENCE = 9;
 const TIME = 10;
 const FAILURES = 11;
+
+/** Bytes above which a pack must not be kept alive by one of its messages. */
+const LARGE_PACK = 128 * 1024;
 
 /** The server's word that a message is stored. */
 export class PubAck {
@@ -106,7 +110,9 @@ export class Message {
     if (this.bytes) return this.bytes;
     const large = this.number(LARGE);
     const own = large >= 0 ? this.pack.large[large] : undefined;
-    this.bytes = own ?? this.pack.data.subarray(this.number(BODY_START), this.number(BODY_END));
+    const part = this.pack.data.subarray(this.number(BODY_START), this.number(BODY_END));
+    // A part keeps its whole pack alive: of a large one it is copied.
+    this.bytes = own ?? (this.pack.data.length > LARGE_PACK ? Buffer.from(part) : part);
     return this.bytes;
   }
 
@@ -118,9 +124,13 @@ export class Message {
     return this.head;
   }
 
-  /** Headers; of a repeated one the first value. */
-  get headers(): Headers {
+  /** Headers; of a repeated one the first value. By a name in any case: {@link header}. */
+  get headers(): Readonly<Record<string, string>> {
     return this.heading.headers;
+  }
+  /** The first value of a header, by its name in any case; undefined where there is none. */
+  header(name: string): string | undefined {
+    return lookUp(this.heading.headers, name);
   }
   /** The key that orders it, if any. */
   get key(): string | undefined {

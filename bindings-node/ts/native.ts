@@ -23,6 +23,13 @@ function load(): typeof Addon {
       cause = e;
     }
   }
+  const code = (cause as { code?: unknown } | undefined)?.code;
+  if (code === "ERR_DLOPEN_DISABLED" || (process as { permission?: unknown }).permission) {
+    const flags = `--allow-addons --allow-fs-read=${join(folder, "..")}`;
+    throw new Error(`nats-eventbus is native code, which node --permission does not load: run node with ${flags}`, {
+      cause,
+    });
+  }
   const what = `${process.platform}-${process.arch}`;
   throw new Error(`nats-eventbus has no native addon for ${what} that loads from ${folder}: run "npm run build"`, {
     cause,

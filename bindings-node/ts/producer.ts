@@ -1,10 +1,12 @@
 /** The producer. */
 import { inspect } from "node:util";
+import { type Body, bytes, type Encoder } from "./bodies";
 import type { Bridge, Sent } from "./bridge";
-import { type Body, bytes, extras, type SendOptions, type Time } from "./convert";
+import { extras, type SendOptions, type Time } from "./convert";
 import { ConfigError, type EventBusError, guard, typed } from "./errors";
 import type { PubAck } from "./message";
 import type { Addon } from "./native";
+import { known } from "./options";
 
 /** Settings of a producer. */
 export interface ProducerOptions {
@@ -18,6 +20,8 @@ export interface ProducerOptions {
   dedupe?: boolean;
   /** Whether a missing stream is declared. Default: the connection's setting. */
   declare?: boolean;
+  /** Makes the bytes or the text of each body that is neither. Default: the connection's, else JSON. */
+  encoder?: Encoder;
   /**
    * Told of every failure that nobody waits for, of `sendNow` and of aborted waits, which `flush` then does not throw;
    * its `id` names the message. Kept until the producer is closed and its sends are settled. Default: none.
@@ -29,6 +33,7 @@ export interface ProducerOptions {
 export type SendManyOptions = Omit<SendOptions, "id" | "expectedLastSequence" | "expectedLastSubjectSequence">;
 
 const TOO_MUCH = 2 ** 32 - 1;
+const FLUSH = new Set(["signal"]);
 /** What a send in core mode gives; one for all. */
 const SENT = Promise.resolve(null);
 
@@ -47,6 +52,7 @@ export class Producer {
     /** The topic it sends to. */
     readonly topic: string,
     private readonly onError: ProducerOptions["onError"],
+    private readonly encoder: Encoder | undefined,
   ) {
     this.plain = native.plain();
     this.start = native.starter();
@@ -75,7 +81,7 @@ export class Producer {
    */
   send(body: Body, options?: SendOptions): Promise<PubAck | null> {
     try {
-      const part = bytes(body);
+      const part = bytes(body, this.encoder);
       if (options === undefined) {
         if (this.plain?.(part)) return SENT;
         const token = this.bridge.token();
@@ -97,7 +103,7 @@ export class Producer {
    */
   sendNow(body: Body, options?: Omit<SendOptions, "signal">): void {
     try {
-      const part = bytes(body);
+      const part = bytes(body, this.encoder);
       if (options === undefined && this.plain?.(part)) return;
       this.native.sendNow(part, options && extras(options));
     } catch (e) {
@@ -109,12 +115,15 @@ export class Producer {
    * Sends many messages; resolves with one outcome each, in order: an ack (null in core mode) or the error.
    * @throws {@link ConfigError} when a body cannot be sent at all; then none was.
    */
-  async sendMany(bodies: Iterable<Body>, options?: SendManyOptions): Promise<Sent[]> {
+  async sendMany(bodies: Iterable<Body> | AsyncIterable<Body>, options?: SendManyOptions): Promise<Sent[]> {
     options?.signal?.throwIfAborted();
-    if (typeof bodies !== "object" || bodies === null || !(Symbol.iterator in bodies) || ArrayBuffer.isView(bodies)) {
+    if (typeof bodies !== "object" || bodies === null || ArrayBuffer.isView(bodies)) {
       throw new ConfigError("bodies: give an array, or another iterable, of bodies");
     }
-    const parts = Array.from(bodies, bytes);
+    const parts: Uint8Array[] = [];
+    if (Symbol.asyncIterator in bodies) for await (const body of bodies) parts.push(bytes(body, this.encoder));
+    else if (Symbol.iterator in bodies) for (const body of bodies) parts.push(bytes(body, this.encoder));
+    else throw new ConfigError("bodies: give an array, or another iterable, of bodies");
     const ends = new Uint32Array(parts.length);
     const total = parts.reduce((sum, part) => sum + part.length, 0);
     if (total > TOO_MUCH) throw new ConfigError(`bodies: together they have ${total} bytes, over 4 GiB: send fewer`);
@@ -138,6 +147,7 @@ export class Producer {
    * one error.
    */
   async flush(options?: { signal?: AbortSignal }): Promise<void> {
+    known("flush", options, FLUSH);
     options?.signal?.throwIfAborted();
     await this.settled(options?.signal);
     // What failed with nobody waiting any more came with the first flush's end, and is told by a second one.

@@ -1,8 +1,9 @@
 /** The responder. */
 import { AsyncResource } from "node:async_hooks";
 import { inspect } from "node:util";
+import { type Body, bytes, type Encoder } from "./bodies";
 import type { Bridge } from "./bridge";
-import { type Body, bytes, count } from "./convert";
+import { count } from "./convert";
 import type { Draining } from "./draining";
 import { guard, guardAsync } from "./errors";
 import { described, ran } from "./failures";
@@ -34,6 +35,7 @@ export interface ResponderHome {
   readonly bridge: Bridge;
   readonly draining: Draining;
   readonly mark: Mark;
+  readonly encoder: Encoder | undefined;
   forget(part: object): void;
 }
 
@@ -70,7 +72,7 @@ export class Responder {
 
   private answer(m: Message, body: Body | undefined): void {
     ran(body);
-    const reply = body === undefined || body === null ? Buffer.alloc(0) : bytes(body);
+    const reply = body === undefined || body === null ? Buffer.alloc(0) : bytes(body, this.home.encoder);
     guard(() => this.native.reply(...m.token, reply));
   }
 
