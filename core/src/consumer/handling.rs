@@ -169,6 +169,37 @@ impl Consumer {
 }
 
 impl Inner {
+    /// Handlers have had these for `max_processing`: that is a failure. Another worker may try, as after any other; what
+    /// the handler says later comes too late.
+    pub(super) fn fail_overdue(self: &Arc<Self>, overdue: Vec<(u64, Known, Record)>) {
+        let reason =
+            format!("the handler took longer than max_processing ({:?})", self.config.max_processing);
+        for (token, known, before) in overdue {
+            let record = Record::failed(&before, before.attempt, &reason);
+            self.shared.metrics.handler_errors.add(1);
+            self.notice(Level::Warning, NoticeKind::Retry, format!("sequence {}: {reason}", known.0));
+            let busy = Busy::of(self);
+            self.shared.spawn(async move {
+                let inner = &busy.0;
+                let delay = match verdict(Handled::Failed(String::new()), record.failures, false, &inner.config, fastrand::f64()) {
+                    Verdict::Retry(delay, _) => {
+                        inner.buffer.lock().remember(known, record.clone());
+                        delay
+                    }
+                    // Its next delivery becomes the dead letter: by then the record says that its attempts are over.
+                    _ => Duration::ZERO,
+                };
+                if let Err(e) = inner.write_record(known, &record).await {
+                    tracing::debug!(error = %e, topic = %inner.topic, "a handler that took too long is not recorded");
+                }
+                if let Some(settled) = inner.settle(token, &Settle::Nak(Some(delay))) {
+                    inner.shared.metrics.settled.add(1);
+                    inner.nak_after(settled, delay);
+                }
+            });
+        }
+    }
+
     /// Gives a message back for a retry after a delay; false once the bus is closed.
     ///
     /// On a durable with a `backoff` of its own the server adds to the delay what that says of this attempt (2.10 to 2.15).

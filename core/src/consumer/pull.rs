@@ -356,7 +356,8 @@ impl Loop {
         }
         let now = Instant::now();
         let ack_wait = self.durable.ack_wait;
-        let (extend, sleepy, requested) = match self.source {
+        let cap = self.inner.config.max_processing;
+        let (extend, sleepy, overdue, requested) = match self.source {
             Source::Topic => {
                 let mut b = self.inner.buffer.lock();
                 let dropped = b.drop_stale(now, ack_wait);
@@ -364,13 +365,17 @@ impl Loop {
                     tracing::debug!(dropped, topic = %self.inner.topic, "others have what could not be extended");
                 }
                 let sleepy = b.fall_asleep(now, ack_wait);
-                let (quiet, cap) = (quiet(ack_wait), self.inner.config.max_processing);
+                let quiet = quiet(ack_wait);
+                let overdue = b.overdue(now, cap);
                 let extend = if b.has_unsettled() { b.extend_quiet(now, quiet, cap) } else { Vec::new() };
-                (extend, sleepy, b.requested())
+                (extend, sleepy, overdue, b.requested())
             }
             // The topic's loop extends these, too.
-            Source::Replays { requested } => (Vec::new(), false, requested),
+            Source::Replays { requested } => (Vec::new(), false, Vec::new(), requested),
         };
+        if !overdue.is_empty() {
+            self.inner.fail_overdue(overdue);
+        }
         if !extend.is_empty() {
             self.inner.shared.pipeline.plain_many(extend.into_iter().map(|a| (a, Settle::InProgress.body())));
         }

@@ -48,6 +48,8 @@ pub(super) struct Unsettled {
     pub(super) failures: u64,
     pub(super) gate: Gate,
     pub(super) lane: Option<LaneId>,
+    /// Whether its handler took too long: that is being recorded.
+    overdue: bool,
     /// Whether it takes up a place of the prefetch.
     counted: bool,
     size: usize,
@@ -64,6 +66,7 @@ impl Unsettled {
             failures: 0,
             gate: Gate::Open,
             lane: None,
+            overdue: false,
             counted: true,
             size,
         }
@@ -220,6 +223,18 @@ impl Table {
             u.ack.clone()
         };
         self.all.values_mut().filter(due).map(extend).collect()
+    }
+
+    /// Those whose handlers have had them for `cap`, each once.
+    pub(super) fn overdue(&mut self, now: Instant, cap: Duration) -> Vec<(u64, Known, u64, u64)> {
+        let over = |u: &mut Unsettled| {
+            let over = !u.overdue && u.is_over(now, cap);
+            u.overdue |= over;
+            over
+        };
+        let all = self.all.iter_mut();
+        all.filter_map(|(id, u)| over(u).then(|| (id.data().as_ffi(), u.known, u.attempt, u.failures)))
+            .collect()
     }
 
     /// Those that wait here and could not be extended within their ack wait: the server gives them to others.

@@ -9,6 +9,7 @@ use crate::{
     mailbox::Post,
     message::Delivery,
 };
+use std::time::{Duration, Instant};
 
 /// Failures of this process that are remembered, so that a retry that comes back needs no look at the records.
 const REMEMBERED: usize = 4096;
@@ -71,6 +72,21 @@ impl Buffer {
             self.failed.remove(&any);
         }
         self.failed.insert(known, record);
+    }
+
+    /// Messages whose handlers have had them for `cap`, and what is known of each.
+    pub(in crate::consumer) fn overdue(&mut self, now: Instant, cap: Duration) -> Vec<(u64, Known, Record)> {
+        if !self.handlers {
+            return Vec::new();
+        }
+        let record = |known, attempt, failures: u64| {
+            let before = self.failed.get(&known).cloned().unwrap_or_default();
+            Record { failures: before.failures.max(failures), attempt, ..before }
+        };
+        let all = self.unsettled.overdue(now, cap);
+        all.into_iter()
+            .map(|(token, known, attempt, failures)| (token, known, record(known, attempt, failures)))
+            .collect()
     }
 
     /// The state of a message before its delivery, as it was found out.
