@@ -68,7 +68,11 @@ function check(given: unknown, path: string, inArray: boolean): void {
 
 function asJson(body: unknown): string {
   const why = noForm(body);
-  if (why !== undefined) throw new ConfigError(`body ${why}: give bytes, a string, or something JSON can hold`);
+  if (why !== undefined) {
+    throw new ConfigError(
+      `body ${why}${why.includes(":") ? "" : ": give bytes, a string, or something JSON can hold"}`,
+    );
+  }
   let written: { text: string | undefined; exact: boolean };
   try {
     written = encode(body);
