@@ -1,4 +1,5 @@
 /** Bodies: bytes as they are, text as UTF-8, anything else as JSON, or as the application's own encoder writes it. */
+import { types } from "node:util";
 import { ConfigError } from "./errors";
 import { encode } from "./json";
 
@@ -28,13 +29,17 @@ function noForm(value: unknown): string | undefined {
       return `is a ${typeof value}`;
     case "object":
       if (value === null) return undefined;
-      if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) {
+      if (ArrayBuffer.isView(value) || types.isAnyArrayBuffer(value)) {
         return `is a ${kind(value)}: bytes within JSON have no one form; write them as base64 or an array, or send them alone`;
       }
-      if (value instanceof Map || value instanceof Set || value instanceof WeakMap || value instanceof WeakSet) {
+      if (types.isMap(value) || types.isSet(value) || types.isWeakMap(value) || types.isWeakSet(value)) {
         return `is a ${kind(value)}: write Object.fromEntries(…) or an array of it`;
       }
-      if (value instanceof Date && Number.isNaN(value.getTime())) return "is an invalid Date";
+      if (types.isPromise(value)) return "is a Promise: await it";
+      if (types.isNativeError(value))
+        return `is an error (${kind(value)}): send its message, and what else of it is needed`;
+      if (types.isRegExp(value)) return "is a RegExp: send its source";
+      if (types.isDate(value) && Number.isNaN(value.getTime())) return "is an invalid Date";
       return undefined;
     default:
       return undefined;
@@ -45,14 +50,14 @@ function noForm(value: unknown): string | undefined {
 function check(given: unknown, path: string, inArray: boolean): void {
   const has =
     given !== null && typeof given === "object" && typeof (given as { toJSON?: unknown }).toJSON === "function";
-  const bytesOrDate = has && (ArrayBuffer.isView(given) || given instanceof Date);
+  const bytesOrDate = has && (ArrayBuffer.isView(given) || types.isDate(given));
   const value = has && !bytesOrDate ? (given as { toJSON(key: string): unknown }).toJSON("") : given;
   // A property without a value is left out, as JSON does everywhere.
   const leftOut = !inArray && (value === undefined || typeof value === "function" || typeof value === "symbol");
   if (leftOut) return;
   const why = noForm(value);
   if (why !== undefined) throw new ConfigError(`${path} ${why}`);
-  if (value === null || typeof value !== "object" || value instanceof Date) return;
+  if (value === null || typeof value !== "object" || types.isDate(value)) return;
   if (Array.isArray(value)) {
     for (let i = 0; i < value.length; i++) check(value[i], `${path}[${i}]`, true);
     return;

@@ -46,6 +46,8 @@ test("bad input: a body that JSON would write as something else is a typed error
     [{ id: 1n, b: new Uint8Array(1) }, "body.b is a Uint8Array"],
     [[undefined], "body[0] is undefined"],
     [{ "no name": { at: new Date(Number.NaN) } }, 'body["no name"].at is an invalid Date'],
+    [{ late: Promise.resolve(1) }, "body.late is a Promise"],
+    [{ e: new TypeError("x") }, "body.e is an error (TypeError)"],
     [() => 1, "body is a function"],
     [undefined, "body is undefined"],
   ]) {

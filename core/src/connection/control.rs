@@ -47,7 +47,7 @@ impl Bus {
         let (link, timeout) = (&self.shared.link, self.shared.config.api_timeout);
         let (mut epoch, before) = (link.watch(), link.epoch());
         if link.is_connected() {
-            link.because("a reconnect was asked for");
+            link.ask_again();
             link.hurry();
             let sent = self.shared.client.force_reconnect().await;
             sent.map_err(|e| Error::new(ErrorKind::Connection, e.to_string()))?;

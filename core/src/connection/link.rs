@@ -68,6 +68,8 @@ pub(crate) struct Link {
     peer: Mutex<Option<String>>,
     /// What the server said on this connection that may be why it ends.
     last_words: Mutex<Option<String>>,
+    /// Whether the connection ends because its owner asked for another one.
+    asked: AtomicBool,
     /// Why there is no connection now.
     trouble: Mutex<Option<String>>,
     /// Why there will be no connection any more.
@@ -96,6 +98,7 @@ impl Link {
             parts: Mutex::default(),
             peer: Mutex::default(),
             last_words: Mutex::default(),
+            asked: AtomicBool::new(false),
             trouble: Mutex::default(),
             failure: Mutex::default(),
             hurry: Notify::new(),
@@ -228,6 +231,11 @@ impl Link {
     pub(crate) fn peer(&self) -> Option<String> {
         self.peer.lock().clone()
     }
+    /// Its owner asks for another connection.
+    pub(crate) fn ask_again(&self) {
+        self.asked.store(true, Ordering::Release);
+        self.because("a reconnect was asked for");
+    }
     /// Why this connection ends, should it end now.
     pub(crate) fn because(&self, cause: &str) {
         *self.last_words.lock() = Some(cause.to_owned());
@@ -244,7 +252,14 @@ impl Link {
                 if open {
                     tracing::warn!(cause, "disconnected; reconnecting");
                     *self.trouble.lock() = Some(cause.clone());
-                    self.tell(&Event::new(EventKind::Disconnected).server(self.peer()).cause(cause));
+                    let event = Event::new(EventKind::Disconnected).server(self.peer()).cause(cause);
+                    self.hub.tell(&event);
+                    if let Some(mut notice) = Notice::of_event(&event) {
+                        if self.asked.swap(false, Ordering::AcqRel) {
+                            notice.level = Level::Info;
+                        }
+                        self.notices.tell(&notice);
+                    }
                 }
             }
             ClientEvent::SlowConsumer(_) => {
