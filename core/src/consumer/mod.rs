@@ -227,7 +227,9 @@ impl Consumer {
 
     /// Hosts: the same to hand out one by one: no more than other workers can spare, by the pace so far.
     pub fn take_ahead(&self, max: usize, into: &mut Vec<Delivery>) -> Result<bool> {
-        self.take_up_to(|b| b.chunk().min(max), into)
+        // In core mode no other worker can have what is here.
+        let chunk = |b: &Buffer| if self.inner.stream.is_some() { b.chunk().min(max) } else { max };
+        self.take_up_to(chunk, into)
     }
 
     fn take_up_to(&self, max: impl FnOnce(&Buffer) -> usize, into: &mut Vec<Delivery>) -> Result<bool> {

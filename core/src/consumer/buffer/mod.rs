@@ -155,9 +155,10 @@ impl Buffer {
             into.extend(self.queue.drain(..n));
         } else if !self.handlers || self.unsettled.gated() == 0 {
             let n = self.queue.len().min(max);
-            for mut d in self.queue.drain(..n) {
+            let from = into.len();
+            into.extend(self.queue.drain(..n));
+            for d in &mut into[from..] {
                 d.failures = self.unsettled.begin(id_of(d.token), now, self.handlers);
-                into.push(d);
             }
         } else {
             self.take_checked(max, now, into, over);
