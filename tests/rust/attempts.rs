@@ -90,7 +90,8 @@ async fn deploys_make_no_dead_letters() {
         let first = next(&c).await;
         assert!(first.attempt() >= round);
         assert_eq!(first.failures, 0);
-        until(|| bus.metrics().received == 20 * round).await;
+        // One that closes may be given again what it has given back.
+        until(|| bus.metrics().received >= 20 * round).await;
         c.settle(first.token, &nats_eventbus::Settle::Nak(None));
         c.handled();
         c.close().await.unwrap();

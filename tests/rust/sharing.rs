@@ -149,3 +149,23 @@ async fn closing_ends_every_extension() {
     assert_eq!((again.attempt(), &again.body), (2, &kept.body));
     assert!(closed.elapsed() < MS(5000), "{:?}", closed.elapsed());
 }
+
+/// Once handlers have ended, an iteration of the same consumer holds as many messages as it likes.
+#[tokio::test]
+async fn an_iteration_after_handlers_is_an_iteration() {
+    let server = Server::jetstream();
+    let bus = server.bus(true).await;
+    send(&bus, &vec![b"x".to_vec(); 12]).await;
+    let c = bus.consumer("t", group()).await.unwrap();
+    c.handle();
+    let first = next(&c).await;
+    c.handled();
+    let mut kept = vec![first];
+    while kept.len() < 12 {
+        kept.push(next(&c).await);
+    }
+    for d in kept {
+        assert!(c.settle(d.token, &Settle::Ack));
+    }
+    server.reaches("t", json!({"num_ack_pending": 0, "num_pending": 0})).await;
+}

@@ -289,8 +289,12 @@ impl Consumer {
     /// The end of [`handle`](Self::handle): once the consumer is closed, what is unsettled is no longer kept from
     /// redelivery.
     pub fn handled(&self) {
-        let ended = |n: usize| Some(n.saturating_sub(1));
-        let _ = self.inner.handling.fetch_update(Ordering::AcqRel, Ordering::Acquire, ended);
+        let ended = |n: usize| n.checked_sub(1);
+        let before = self.inner.handling.fetch_update(Ordering::AcqRel, Ordering::Acquire, ended);
+        if before == Ok(1) {
+            self.inner.buffer.lock().stop_handling();
+            self.inner.room.notify_one();
+        }
     }
 
     /// Asks to be told when there is something to take, or the end; false when there is already.

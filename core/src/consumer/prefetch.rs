@@ -87,6 +87,12 @@ impl Prefetch {
         self.auto = self.auto.max(self.base);
     }
 
+    /// No handlers run any longer.
+    pub(super) fn stop_handling(&mut self) {
+        self.base = 1;
+        self.slow = false;
+    }
+
     /// The consumer has waited for a message.
     pub(super) fn waited(&mut self, time: Duration) {
         self.idle += time;

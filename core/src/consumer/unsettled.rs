@@ -159,6 +159,12 @@ impl Table {
         }
     }
 
+    /// What is handed out takes up the prefetch no longer.
+    pub(super) fn uncount_begun(&mut self) {
+        let begun: Vec<_> = self.all.iter().filter(|(_, u)| u.begun.is_some()).map(|(id, _)| id).collect();
+        begun.into_iter().for_each(|id| self.count(id, false));
+    }
+
     /// It is handed out, and takes up the prefetch from now on or not; how often handlers failed on it before.
     pub(super) fn begin(&mut self, id: UnsettledId, now: Instant, counted: bool) -> u64 {
         let Some(u) = self.all.get_mut(id) else { return 0 };

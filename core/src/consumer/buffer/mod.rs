@@ -102,6 +102,13 @@ impl Buffer {
         self.credit.prefetch.handle(at_once);
     }
 
+    /// Handlers have ended: what is handed out takes up the prefetch no longer.
+    pub(super) fn stop_handling(&mut self) {
+        self.handlers = false;
+        self.credit.prefetch.stop_handling();
+        self.unsettled.uncount_begun();
+    }
+
     /// Takes in what arrived; what is acked later is remembered by a token. `cap` is how long a handler may have one.
     pub(crate) fn push(&mut self, batch: &mut Vec<Delivery>, now: Instant, cap: Duration, post: &mut Post) {
         let mut here = None;

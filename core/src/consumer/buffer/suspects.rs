@@ -59,7 +59,9 @@ impl Buffer {
     pub(in crate::consumer) fn record_of(&self, d: &Delivery) -> Option<Record> {
         let meta = d.meta.as_ref()?;
         let u = self.unsettled.get(id_of(d.token))?;
-        let mut record = self.failed.get(&(meta.sequence, meta.replay)).cloned().unwrap_or_default();
+        // What is remembered of an earlier life of the durable says nothing.
+        let known = self.failed.get(&(meta.sequence, meta.replay)).filter(|r| r.attempt < u.attempt);
+        let mut record = known.cloned().unwrap_or_default();
         record.failures = record.failures.max(u.failures).max(d.failures);
         record.attempt = u.attempt;
         Some(record)
