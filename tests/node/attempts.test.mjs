@@ -142,7 +142,7 @@ test("a loop that is left by an error ends every extension: what was taken comes
   }, /boom/);
   const c = await bus.consumer("a.left", { group: "g" });
   const [m] = await c.fetch(1, { timeout: 6000 });
-  assert.equal(m?.attempt, 2);
+  assert.ok(m && m.attempt >= 2);
   m.ack();
   await c.close();
 });

@@ -87,7 +87,7 @@ async def test_closing_ends_every_extension(bus: eb.Bus, topic: str, way: str) -
     closed = time.monotonic()
     async with bus.consumer(topic, group="g") as c:
         [again] = await c.fetch(1, timeout=6)
-    assert again.attempt == 2
+    assert again.attempt >= 2
     assert time.monotonic() - closed < 5
     assert len(kept) == 1
 
@@ -106,7 +106,7 @@ async def test_a_loop_that_is_left_gives_back_what_is_buffered(jetstream: Server
         async with asyncio.timeout(10):
             while len(got) < 19:
                 got += await c.fetch(19 - len(got), timeout=5)
-        assert {m.attempt for m in got} == {2}
+        assert min(m.attempt for m in got) >= 2
         for m in got:
             assert m.ack()
     await p.send("again")

