@@ -75,7 +75,11 @@ export class EventBusError extends Error {
 function isInstance(of: { name: string }, value: unknown): boolean {
   if (Function.prototype[Symbol.hasInstance].call(of, value)) return true;
   const ours = of === EventBusError || CLASSES[of.name] === (of as unknown);
-  return ours && typeof value === "object" && value !== null && !!(value as Branded)[BRAND]?.includes(of.name);
+  return ours && isBranded(value, of.name);
+}
+
+function isBranded(value: unknown, name: string): boolean {
+  return typeof value === "object" && value !== null && !!(value as Branded)[BRAND]?.includes(name);
 }
 
 /** A setting or an argument is wrong: fix the one named. */
@@ -228,6 +232,12 @@ export class Reject extends Error {
   constructor(readonly reason: string = "rejected by the handler") {
     super(reason);
     this.name = "Reject";
+    Object.defineProperty(this, BRAND, { value: ["Reject"] });
+  }
+
+  /** One of another copy of this package, or of another realm, is one as well. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return isBranded(value, "Reject");
   }
 }
 
@@ -239,5 +249,11 @@ export class RetryAfter extends Error {
   constructor(readonly delay: number | string) {
     super(`retry after ${typeof delay === "number" ? `${delay} ms` : delay}`);
     this.name = "RetryAfter";
+    Object.defineProperty(this, BRAND, { value: ["RetryAfter"] });
+  }
+
+  /** One of another copy of this package, or of another realm, is one as well. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return isBranded(value, "RetryAfter");
   }
 }

@@ -4,6 +4,8 @@
  * @packageDocumentation
  */
 
+import "./habits";
+
 export type { Body, Encoder } from "./bodies";
 export type { Sent } from "./bridge";
 export { Bus, type Metrics, type ServerInfo, type State } from "./bus";

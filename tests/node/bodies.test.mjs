@@ -4,8 +4,9 @@ import { readFileSync } from "node:fs";
 import { createRequire, isBuiltin } from "node:module";
 import { dirname } from "node:path";
 import { after, before, test } from "node:test";
+import { inspect } from "node:util";
 import vm from "node:vm";
-import { ConfigError, connect, EventBusError, InvalidHeader, NotFoundError } from "nats-eventbus";
+import { ConfigError, connect, EventBusError, InvalidHeader, NotFoundError, Reject, RetryAfter } from "nats-eventbus";
 import { startServer } from "../support/server.mjs";
 import { failed } from "./world.mjs";
 
@@ -153,6 +154,8 @@ test("errors have their class in every realm, and those of another copy are inst
   assert.ok(e instanceof copy.NotFoundError && e instanceof copy.EventBusError);
   assert.ok(e instanceof NotFoundError && e instanceof EventBusError, "of another copy");
   assert.ok(!(e instanceof ConfigError));
+  assert.ok(new copy.Reject("no") instanceof Reject && !(new copy.Reject("no") instanceof RetryAfter));
+  assert.ok(new copy.RetryAfter(5) instanceof RetryAfter && !(new Error("x") instanceof Reject));
 });
 
 test("one AbortSignal for many waits has one listener", async (t) => {
@@ -172,4 +175,22 @@ test("one AbortSignal for many waits has one listener", async (t) => {
     warnings.filter((name) => name === "MaxListenersExceededWarning"),
     [],
   );
+});
+
+test("bad input: names of other clients say what they are here, and looking at objects is harmless", async () => {
+  const m = await sent("b.habits", "x");
+  const p = bus.producer("b.habits");
+  for (const [call, words] of [
+    [() => m.data, /m\.body/],
+    [() => m.subject, /m\.topic/],
+    [() => m.respond("x"), /bus\.respond/],
+    [() => bus.publish("a", "x"), /bus\.producer/],
+    [() => bus.subscribe("a"), /bus\.consumer/],
+    [() => bus.drain(), /bus\.close/],
+    [() => p.publish("x"), /producer\.send/],
+  ]) {
+    assert.throws(call, (e) => e instanceof ConfigError && words.test(e.message));
+  }
+  for (const o of [m, bus, p]) assert.ok(inspect(o).startsWith("<"));
+  assert.equal(Object.keys(m).includes("data"), false);
 });
