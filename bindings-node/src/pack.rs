@@ -89,6 +89,23 @@ impl Serialize for Head<'_> {
             map.serialize_entry("id", id)?;
         }
         map.serialize_entry("headers", &Headers(self.0))?;
+        if self.0.headers.iter().flat_map(|h| h.iter()).any(|(_, values)| values.len() > 1) {
+            map.serialize_entry("repeated", &Repeated(self.0))?;
+        }
+        map.end()
+    }
+}
+
+/// All values of those headers that have several.
+struct Repeated<'a>(&'a Delivery);
+
+impl Serialize for Repeated<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(None)?;
+        for (name, values) in self.0.headers.iter().flat_map(|h| h.iter()).filter(|(_, v)| v.len() > 1) {
+            let all: Vec<_> = values.iter().map(|v| v.as_str()).collect();
+            map.serialize_entry::<str, _>(name.as_ref(), &all)?;
+        }
         map.end()
     }
 }

@@ -44,7 +44,7 @@ export function headerList(headers: Headers | undefined): string[] | undefined {
 }
 
 /** @internal The value of a header by its name in any case. */
-export function lookUp(headers: Readonly<Record<string, string>>, name: string): string | undefined {
+export function lookUp<T>(headers: Readonly<Record<string, T>>, name: string): T | undefined {
   if (Object.hasOwn(headers, name)) return headers[name];
   const folded = name.toLowerCase();
   for (const known of Object.keys(headers)) if (known.toLowerCase() === folded) return headers[known];

@@ -57,6 +57,8 @@ interface Head {
   key?: string;
   id?: string;
   headers: Record<string, string>;
+  /** All values of those headers that have several. */
+  repeated?: Record<string, string[]>;
 }
 
 /** @internal A body as text. */
@@ -131,6 +133,14 @@ export class Message {
   /** The first value of a header, by its name in any case; undefined where there is none. */
   header(name: string): string | undefined {
     return lookUp(this.heading.headers, name);
+  }
+  /** All values of a header, by its name in any case, in order; empty where there is none. */
+  headerValues(name: string): readonly string[] {
+    const { headers, repeated } = this.heading;
+    const all = repeated && lookUp(repeated, name);
+    if (all) return all;
+    const one = lookUp(headers, name);
+    return one === undefined ? [] : [one];
   }
   /** The key that orders it, if any. */
   get key(): string | undefined {

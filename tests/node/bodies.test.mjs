@@ -98,6 +98,8 @@ test("headers: objects, Map, Headers and pairs are taken, found in any case; nul
     assert.equal(m.header("x-a"), "5");
     assert.equal(m.header("X-A"), "5");
     assert.equal(m.header("left"), undefined);
+    assert.deepEqual(m.headerValues("x-a"), n === 3 ? ["5", "6"] : ["5"]);
+    assert.deepEqual(m.headerValues("left"), []);
   }
   const e = await failed(bus.producer("b.headers").send("x", { headers: { tenant: null } }));
   assert.ok(e instanceof InvalidHeader && e.message.includes('"tenant" is null'), e.message);
