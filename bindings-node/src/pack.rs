@@ -103,7 +103,7 @@ impl Serialize for Repeated<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
         let mut map = s.serialize_map(None)?;
         for (name, values) in self.0.headers.iter().flat_map(|h| h.iter()).filter(|(_, v)| v.len() > 1) {
-            let all: Vec<_> = values.iter().map(|v| v.as_str()).collect();
+            let all: Vec<&str> = values.iter().map(AsRef::as_ref).collect();
             map.serialize_entry::<str, _>(name.as_ref(), &all)?;
         }
         map.end()
