@@ -5,6 +5,7 @@
 
 mod support;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures_util::StreamExt;
 use nats_eventbus::{Backoff, Bus, Consumer, ConsumerConfig, Delivery, Handled, ProducerConfig, SendOptions};
 use parking_lot::Mutex;
@@ -52,6 +53,21 @@ async fn letters(bus: &Bus) -> Vec<nats_eventbus::DeadLetter> {
         out.push(letter);
     }
     out
+}
+
+/// Sends one message, which another client is given and gives back more often than `max_deliver` says.
+async fn given_back_by_another(server: &Server, bus: &Bus) {
+    bus.consumer("t", group()).await.unwrap().close().await.unwrap();
+    send(bus, 1).await;
+    let other = async_nats::connect(server.url()).await.unwrap();
+    let inbox = other.new_inbox();
+    let mut sub = other.subscribe(inbox.clone()).await.unwrap();
+    for _ in 0..7 {
+        let pull = r#"{"batch":1,"expires":5000000000}"#.into();
+        other.publish_with_reply("$JS.API.CONSUMER.MSG.NEXT.t_STREAM.g", inbox.clone(), pull).await.unwrap();
+        let got = sub.next().await.unwrap();
+        other.publish(got.reply.unwrap(), "-NAK".into()).await.unwrap();
+    }
 }
 
 /// A way to the server that can be cut: what is behind it then has died, as far as others can see.
@@ -111,18 +127,7 @@ async fn deploys_make_no_dead_letters() {
 async fn only_failures_count_whatever_others_did() {
     let server = Server::jetstream();
     let bus = server.bus(true).await;
-    let c = bus.consumer("t", group()).await.unwrap();
-    c.close().await.unwrap();
-    send(&bus, 1).await;
-    let other = async_nats::connect(server.url()).await.unwrap();
-    let inbox = other.new_inbox();
-    let mut sub = other.subscribe(inbox.clone()).await.unwrap();
-    for _ in 0..7 {
-        let pull = r#"{"batch":1,"expires":5000000000}"#.into();
-        other.publish_with_reply("$JS.API.CONSUMER.MSG.NEXT.t_STREAM.g", inbox.clone(), pull).await.unwrap();
-        let got = sub.next().await.unwrap();
-        other.publish(got.reply.unwrap(), "-NAK".into()).await.unwrap();
-    }
+    given_back_by_another(&server, &bus).await;
     let c = bus.consumer("t", group()).await.unwrap();
     let (seen, running) = run(&c, |_| Handled::Failed("boom".into()));
     until(|| bus.metrics().dead_letters == 1).await;
@@ -132,6 +137,41 @@ async fn only_failures_count_whatever_others_did() {
     assert_eq!((letters[0].attempts, letters[0].failures, letters[0].reason.as_str()), (10, 3, "boom"));
     c.close().await.unwrap();
     running.await.unwrap();
+}
+
+/// A message that was to run alone has not died when its worker closes before a handler began it, or gives it back.
+#[tokio::test]
+async fn what_was_to_run_alone_and_went_back_has_not_died() {
+    let server = Server::jetstream();
+    let bus = server.bus(true).await;
+    given_back_by_another(&server, &bus).await;
+    for given_back in [false, true, false, true] {
+        let c = bus.consumer("t", group()).await.unwrap();
+        c.handle();
+        let mut taken = Vec::new();
+        if given_back {
+            taken.push(next(&c).await);
+        } else {
+            while !marked(&server).await {}
+        }
+        c.give_back(taken.iter().map(|d| d.token));
+        c.handled();
+        c.close().await.unwrap();
+        // Its mark goes first, and then it comes again.
+        assert!(taken.iter().all(|d| d.failures == 0), "{taken:?}");
+    }
+    let c = bus.consumer("t", group()).await.unwrap();
+    c.handle();
+    assert_eq!(next(&c).await.failures, 0);
+}
+
+/// Whether the record of the only message says that it runs alone.
+async fn marked(server: &Server) -> bool {
+    let query = r#"{"last_by_subj":"attempts.t_STREAM.g.1"}"#;
+    let found = server.api("STREAM.MSG.GET.t_STREAM_ATTEMPTS", query).await;
+    let Some(data) = found["message"]["data"].as_str() else { return false };
+    let record: serde_json::Value = serde_json::from_slice(&STANDARD.decode(data).unwrap()).unwrap();
+    record["started"] == true
 }
 
 /// Failures count across the workers of a group, each of which sees only some of the attempts.
@@ -273,4 +313,28 @@ async fn a_handler_that_takes_too_long_has_failed() {
     assert_eq!(letters[0].failures, 2);
     assert!(letters[0].reason.contains("longer than max_processing (500ms)"), "{}", letters[0].reason);
     server.reaches("t", json!({"num_ack_pending": 0, "num_pending": 0})).await;
+}
+
+/// Where the durable delivers no more, a message stays with its handler: given back, nobody would have it again.
+#[tokio::test]
+async fn the_last_delivery_stays_with_its_handler() {
+    let server = Server::jetstream();
+    let bus = server.bus(true).await;
+    send(&bus, 1).await;
+    let durable = json!({"stream_name": "t_STREAM", "config": {
+        "durable_name": "g", "filter_subject": "t", "ack_policy": "explicit", "max_deliver": 1, "ack_wait": 1_000_000_000,
+    }});
+    server.api("CONSUMER.DURABLE.CREATE.t_STREAM.g", &durable.to_string()).await;
+    let notices = bus.notices();
+    let c = bus.consumer("t", ConsumerConfig { max_processing: MS(500), ..group() }).await.unwrap();
+    c.handle();
+    let slow = next(&c).await;
+    while !notices.next().await.unwrap().text.contains("longer than max_processing") {}
+    assert!(
+        c.fetch(1, MS(300)).await.unwrap().is_empty() && bus.metrics().settled == 0,
+        "it is not given back"
+    );
+    c.finish(&slow, Handled::Done);
+    server.reaches("t", json!({"num_ack_pending": 0, "num_pending": 0})).await;
+    assert_eq!(bus.metrics().settled, 1);
 }

@@ -83,8 +83,7 @@ impl Consumer {
             return;
         }
         let Some(before) = i.buffer.lock().record_of(d) else { return };
-        let last = i.last_delivery.get().is_some_and(|n| before.attempt >= *n);
-        match verdict(how, before.failures + 1, last, &i.config, fastrand::f64()) {
+        match verdict(how, before.failures + 1, i.is_last(before.attempt), &i.config, fastrand::f64()) {
             Verdict::Ack => drop(self.settle(d.token, &Settle::Ack)),
             Verdict::Retry(delay, reason) => self.retry(d, &before, delay, &reason),
             Verdict::Reject(reason) => {
@@ -99,21 +98,10 @@ impl Consumer {
         let Some(meta) = &d.meta else { return };
         let known = (meta.sequence, meta.replay);
         let record = Record::failed(before, before.attempt, reason);
-        let (this, token, begun, busy) = (self.clone(), d.token, Instant::now(), Busy::of(&self.inner));
-        this.inner.buffer.lock().remember(known, record.clone());
-        this.inner.shared.metrics.retries.add(1);
-        this.inner.notice(
-            Level::Info,
-            NoticeKind::Retry,
-            format!("a handler failed, for the {}. time: {reason}", record.failures),
-        );
-        self.inner.shared.spawn(async move {
-            if let Err(e) = busy.0.write_record(known, &record).await {
-                let text = format!("a failure is not recorded, and counts in this process alone: {e}");
-                busy.0.notice(Level::Warning, NoticeKind::Retry, text);
-            }
-            this.settle_now(token, &Settle::Nak(Some(delay.saturating_sub(begun.elapsed()))));
-        });
+        self.inner.shared.metrics.retries.add(1);
+        let text = format!("a handler failed, for the {}. time: {reason}", record.failures);
+        self.inner.notice(Level::Info, NoticeKind::Retry, text);
+        self.inner.give_back_failed(d.token, known, record, delay);
     }
 
     fn end_failed(&self, d: &Delivery, before: &Record, reason: &str) {
@@ -175,32 +163,45 @@ impl Inner {
         let reason =
             format!("the handler took longer than max_processing ({:?})", self.config.max_processing);
         for (token, known, before) in overdue {
-            let record = Record::failed(&before, before.attempt, &reason);
-            self.shared.metrics.handler_errors.add(1);
             self.notice(Level::Warning, NoticeKind::Retry, format!("sequence {}: {reason}", known.0));
-            let busy = Busy::of(self);
-            self.shared.spawn(async move {
-                let inner = &busy.0;
-                let delay = match verdict(Handled::Failed(String::new()), record.failures, false, &inner.config, fastrand::f64()) {
-                    Verdict::Retry(delay, _) => {
-                        inner.buffer.lock().remember(known, record.clone());
-                        delay
-                    }
-                    // Its next delivery becomes the dead letter: by then the record says that its attempts are over.
-                    _ => Duration::ZERO,
-                };
-                if let Err(e) = inner.write_record(known, &record).await {
-                    tracing::debug!(error = %e, topic = %inner.topic, "a handler that took too long is not recorded");
-                }
-                if let Some(settled) = inner.settle(token, &Settle::Nak(Some(delay))) {
-                    inner.shared.metrics.settled.add(1);
-                    inner.nak_after(settled, delay);
-                }
-            });
+            if self.is_last(before.attempt) {
+                // Given back, nobody would have it again: its end stays its handler's.
+                continue;
+            }
+            self.shared.metrics.handler_errors.add(1);
+            let record = Record::failed(&before, before.attempt, &reason);
+            let failed = Handled::Failed(String::new());
+            let delay = match verdict(failed, record.failures, false, &self.config, fastrand::f64()) {
+                Verdict::Retry(delay, _) => delay,
+                // Its next delivery becomes the dead letter: by then the record says that its attempts are over.
+                _ => Duration::ZERO,
+            };
+            self.give_back_failed(token, known, record, delay);
         }
     }
 
-    /// Gives a message back for a retry after a delay; false once the bus is closed.
+    /// Whether the durable delivers no more after this delivery.
+    fn is_last(&self, attempt: u64) -> bool {
+        self.last_delivery.get().is_some_and(|n| attempt >= *n)
+    }
+
+    /// Records a failure, and then gives the message back for its retry: whoever gets it knows of it.
+    fn give_back_failed(self: &Arc<Self>, token: u64, known: Known, record: Record, delay: Duration) {
+        let (begun, busy) = (Instant::now(), Busy::of(self));
+        if record.failures < self.config.attempts() {
+            self.buffer.lock().remember(known, record.clone());
+        }
+        self.shared.spawn(async move {
+            let inner = &busy.0;
+            if let Err(e) = inner.write_record(known, &record).await {
+                let text = format!("a failure is not recorded, and counts in this process alone: {e}");
+                inner.notice(Level::Warning, NoticeKind::Retry, text);
+            }
+            inner.settle_now(token, &Settle::Nak(Some(delay.saturating_sub(begun.elapsed()))));
+        });
+    }
+
+    /// Gives a message back for a retry after a delay. False once the bus is closed.
     ///
     /// On a durable with a `backoff` of its own the server adds to the delay what that says of this attempt (2.10 to 2.15).
     pub(super) fn nak_after(self: &Arc<Self>, settled: Settled, delay: Duration) -> bool {

@@ -14,10 +14,7 @@ use crate::{
     mailbox::Post,
     message::Delivery,
     observe::{Level, Notice, NoticeKind},
-    pipeline::Wire,
 };
-use async_nats::Subject;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use std::{
     ops::Deref,
@@ -183,7 +180,7 @@ impl Inner {
     /// The last act of a loop: others may have what is buffered, and waiters are told.
     ///
     /// Returns what is to be recorded of it.
-    pub(super) fn finish(&self, how: Ended) -> Vec<Known> {
+    pub(super) fn finish(self: &Arc<Self>, how: Ended) -> Vec<Known> {
         let mut post = Post::default();
         let mut b = self.buffer.lock();
         // Nobody else can have core messages: they are handed out to the last.
@@ -224,7 +221,7 @@ impl Inner {
 
     /// Lets other workers have deliveries at once. Returns those that had been delivered before: that they were not
     /// begun is to be recorded.
-    pub(super) fn give_back(&self, returned: Vec<Returned>) -> Vec<Known> {
+    pub(super) fn give_back(self: &Arc<Self>, returned: Vec<Returned>) -> Vec<Known> {
         self.shared.metrics.settled.add(returned.len() as u64);
         self.shared.metrics.given_back.add(returned.len() as u64);
         if !returned.is_empty() {
@@ -232,7 +229,17 @@ impl Inner {
             self.notice(Level::Info, NoticeKind::GivenBack, text);
         }
         let unbegun = returned.iter().filter(|r| r.attempt > 1).map(|r| r.known).collect();
-        self.shared.pipeline.plain_many(returned.into_iter().map(|r| (r.ack, Settle::Nak(None).body())));
+        let (marked, plain): (Vec<_>, Vec<_>) = returned.into_iter().partition(|r| r.mark.is_some());
+        self.shared.pipeline.plain_many(plain.into_iter().map(|r| (r.ack, Settle::Nak(None).body())));
+        for r in marked {
+            let busy = Busy::of(self);
+            self.shared.spawn(async move {
+                if let Some(record) = r.mark {
+                    busy.0.take_mark_back(r.known, &record).await;
+                }
+                busy.0.shared.pipeline.plain(r.ack, None, None, Settle::Nak(None).body());
+            });
+        }
         unbegun
     }
 
@@ -262,11 +269,6 @@ impl Inner {
     pub(super) fn is_handling(&self) -> bool {
         self.handling.load(Ordering::Acquire) > 0 || *self.runs.borrow() > 0
     }
-
-    pub(super) fn publish(&self, topic: Subject, reply: Option<Subject>, body: Bytes) {
-        let wire = Wire { topic, body, headers: None, id: None };
-        self.shared.pipeline.plain(wire.topic, reply, wire.headers, wire.body);
-    }
 }
 
 /// Work on a message's end that has not ended: closing the bus waits for it.
@@ -288,8 +290,9 @@ impl Drop for Busy {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.stop.send_replace(true);
+        // The loop has given back what there was; where it could not (its runtime ended), nobody else would.
         let returned = self.buffer.get_mut().give_up();
-        self.give_back(returned);
+        self.shared.pipeline.plain_many(returned.into_iter().map(|r| (r.ack, Settle::Nak(None).body())));
     }
 }
 

@@ -221,7 +221,7 @@ impl Loop {
             bytes.unwrap_or_default(),
         );
         let inbox = format!("{}.{}", self.inbox, self.generation);
-        self.inner.publish(self.next.clone(), Some(inbox.into()), body.into());
+        self.inner.shared.pipeline.plain(self.next.clone(), Some(inbox.into()), None, body.into());
     }
 
     /// So much of what was requested will not come any more; none: all of it.

@@ -1,12 +1,15 @@
 //! Settling: how a delivery goes on, said to the server.
 
-use super::{Consumer, inner::Busy};
+use super::{Consumer, Inner, history::Record, inner::Busy, unsettled::Known};
 use crate::{
     error::{Error, ErrorKind, Result},
     mailbox::{Body, Completion, Post},
 };
 use bytes::Bytes;
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// How a delivery goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +37,26 @@ impl Settle {
     }
 }
 
+impl Inner {
+    pub(super) fn settle_now(self: &Arc<Self>, token: u64, how: &Settle) -> bool {
+        let Some(settled) = self.settle(token, how) else { return false };
+        if *how != Settle::InProgress {
+            self.shared.metrics.settled.add(1);
+        }
+        match how {
+            Settle::Nak(Some(delay)) => self.nak_after(settled, *delay),
+            _ => self.shared.pipeline.plain(settled.ack, None, None, how.body()),
+        }
+    }
+
+    /// A message that was to run alone goes back, and its handler did not die.
+    pub(super) async fn take_mark_back(&self, known: Known, record: &Record) {
+        if let Err(e) = self.write_record(known, record).await {
+            tracing::debug!(error = %e, topic = %self.topic, "a mark is left");
+        }
+    }
+}
+
 impl Consumer {
     /// Says how a delivery goes on; batched on the wire. False when it was settled already, needs no settling, or the
     /// bus is closed.
@@ -42,29 +65,15 @@ impl Consumer {
             let unmarked = self.inner.buffer.lock().unmarked(token);
             if let Some((known, record)) = unmarked {
                 // It ran alone, and did not die: its mark must be gone before it comes again.
-                let (this, how, busy) = (self.clone(), how.clone(), Busy::of(&self.inner));
+                let (how, busy) = (how.clone(), Busy::of(&self.inner));
                 self.inner.shared.spawn(async move {
-                    if let Err(e) = busy.0.write_record(known, &record).await {
-                        tracing::debug!(error = %e, topic = %busy.0.topic, "a mark is left");
-                    }
-                    this.settle_now(token, &how);
+                    busy.0.take_mark_back(known, &record).await;
+                    busy.0.settle_now(token, &how);
                 });
                 return true;
             }
         }
-        self.settle_now(token, how)
-    }
-
-    pub(super) fn settle_now(&self, token: u64, how: &Settle) -> bool {
-        let i = &self.inner;
-        let Some(settled) = i.settle(token, how) else { return false };
-        if *how != Settle::InProgress {
-            i.shared.metrics.settled.add(1);
-        }
-        match how {
-            Settle::Nak(Some(delay)) => i.nak_after(settled, *delay),
-            _ => i.shared.pipeline.plain(settled.ack, None, None, how.body()),
-        }
+        self.inner.settle_now(token, how)
     }
 
     /// Acks many deliveries at once.

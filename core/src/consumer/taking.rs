@@ -2,7 +2,7 @@
 
 use super::{
     Consumer, Settle,
-    buffer::{Buffer, Ended, Returned, Settled},
+    buffer::{Buffer, Ended, Returned},
 };
 use crate::{
     error::{Error, Result},
@@ -170,8 +170,12 @@ impl Consumer {
     /// Lets other workers have, at once, what was taken and not begun.
     pub fn give_back(&self, tokens: impl Iterator<Item = u64>) {
         let i = &self.inner;
-        let back = |s: Settled| Returned { ack: s.ack, known: s.known, attempt: s.attempt };
-        let returned = tokens.filter_map(|t| i.settle(t, &Settle::Nak(None)).map(back)).collect();
+        let back = |token| {
+            let mark = i.buffer.lock().unmarked(token).map(|(_, record)| record);
+            let s = i.settle(token, &Settle::Nak(None))?;
+            Some(Returned { ack: s.ack, known: s.known, attempt: s.attempt, mark })
+        };
+        let returned = tokens.filter_map(back).collect();
         let unbegun = i.give_back(returned);
         i.record_later(unbegun);
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 /// Messages of `order="key"` that wait for an earlier one of their key and take up no place of the prefetch, so that
 /// one busy key leaves the others something to do.
 const BEHIND: usize = 256;
+
 /// What to ask the server for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::consumer) struct Ask {

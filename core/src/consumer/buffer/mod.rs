@@ -42,12 +42,14 @@ pub(super) struct Returned {
     pub(super) ack: Subject,
     pub(super) known: Known,
     pub(super) attempt: u64,
+    /// The record that takes its mark back, where it was to run alone.
+    pub(super) mark: Option<Record>,
 }
 
 impl Returned {
     pub(super) fn of(d: Delivery) -> Option<Self> {
         let meta = d.meta?;
-        Some(Self { ack: d.reply?, known: (meta.sequence, meta.replay), attempt: meta.attempt })
+        Some(Self { ack: d.reply?, known: (meta.sequence, meta.replay), attempt: meta.attempt, mark: None })
     }
 }
 
@@ -277,7 +279,8 @@ impl Buffer {
         self.waiters.drain(..).for_each(|w| post.add(w, Body::Ready));
     }
 
-    /// Says how a delivery goes on: the subject to say it to. None when it has ended already. An ack needs no clock.
+    /// Decides how a delivery goes on. Returns the subject to say it to, or None when the delivery has ended already.
+    /// An ack reads no clock.
     pub(crate) fn settle(
         &mut self,
         token: u64,
@@ -347,9 +350,14 @@ impl Buffer {
     pub(super) fn give_up(&mut self) -> Vec<Returned> {
         let mut left: Vec<_> = self.queue.drain(..).map(|d| d.token).collect();
         left.extend(self.lanes.iter_mut().flat_map(Lanes::drain).map(|d| d.token));
-        self.alone = self.alone.filter(|id| self.unsettled.get(*id).is_some_and(|u| u.begun.is_some()));
-        let returned = |u: Unsettled| Returned { ack: u.ack, known: u.known, attempt: u.attempt };
-        left.into_iter().filter_map(|t| self.unsettled.remove(id_of(t)).map(returned)).collect()
+        let back = |token| {
+            let mark = self.unmarked(token).map(|(_, record)| record);
+            let u = self.unsettled.remove(id_of(token))?;
+            Some(Returned { ack: u.ack, known: u.known, attempt: u.attempt, mark })
+        };
+        let returned = left.into_iter().filter_map(back).collect();
+        self.alone = self.alone.filter(|id| self.unsettled.get(*id).is_some());
+        returned
     }
 }
 

@@ -97,10 +97,10 @@ impl Buffer {
         known.and_then(|k| self.failed.get(&k)).cloned().unwrap_or_default()
     }
 
-    /// The record that takes back the mark of a message that runs alone.
+    /// The record that takes back the mark of the message that runs alone, or is about to.
     pub(in crate::consumer) fn unmarked(&self, token: u64) -> Option<(Known, Record)> {
         let id = id_of(token);
-        let u = self.unsettled.get(id).filter(|u| self.alone == Some(id) && u.gate == Gate::Marked)?;
+        let u = self.unsettled.get(id).filter(|_| self.alone == Some(id))?;
         Some((u.known, Record { attempt: u.attempt, ..self.record_at(token) }))
     }
 
