@@ -81,7 +81,7 @@ impl Consumer {
         self.inner.handled();
     }
 
-    /// So many messages are waited for; they are asked for whatever the prefetch.
+    /// A caller waits for this many messages. They are asked for even beyond the prefetch.
     #[napi(catch_unwind)]
     pub fn want(&self, messages: u32) {
         self.inner.want(messages as usize);

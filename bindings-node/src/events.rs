@@ -5,7 +5,7 @@ use napi_derive::napi;
 use nats_eventbus::HostFeed;
 use std::sync::Arc;
 
-/// What one listener is told: events, or notices.
+/// The feed of one listener: events or notices.
 #[napi]
 pub struct Events {
     inner: Box<dyn HostFeed>,

@@ -80,7 +80,7 @@ export declare class Consumer {
   handle(): number
   /** The end of [`handle`](Self::handle). */
   handled(): void
-  /** So many messages are waited for; they are asked for whatever the prefetch. */
+  /** A caller waits for this many messages. They are asked for even beyond the prefetch. */
   want(messages: number): void
   /** Settles by how the handler failed: "failed" or "rejected" with a text, or "retry" after a delay. */
   finish(low: number, high: number, how: 'failed' | 'rejected' | 'retry', text?: string | undefined | null, delay?: Time | undefined | null): void
@@ -124,7 +124,7 @@ export declare class DeadLetters {
   discard(): Promise<number>
 }
 
-/** What one listener is told: events, or notices. */
+/** The feed of one listener: events or notices. */
 export declare class Events {
   /** An event that is there already, as JSON. */
   take(): string | null

@@ -278,9 +278,9 @@ export class Bus {
 
   /**
    * Runs the handlers registered with {@link on} until SIGTERM, SIGINT, {@link stop} or {@link close}, or until the
-   * signal is aborted; then drains and closes the bus. Draining: no more pulling, running handlers finish (up to
-   * `drainTimeout`), buffered messages go to other workers at once. A second SIGTERM or SIGINT aborts the handlers'
-   * signal, and their messages go to other workers.
+   * signal is aborted. Then it drains and closes the bus: it pulls no more, running handlers get up to `drainTimeout`
+   * to finish, and buffered messages go to other workers at once. A second SIGTERM or SIGINT aborts the handlers'
+   * signal. Their messages go to other workers.
    * @param options.signals Whether SIGTERM and SIGINT are taken while it runs. Listeners of others are called too; ours
    * are removed at the end. Default true. False leaves signals alone: a web server's own shutdown closes the bus.
    * @param options.signal Ends the run.

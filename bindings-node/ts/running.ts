@@ -51,7 +51,7 @@ export class Running {
     this.leave();
   }
 
-  /** Until it is to end, and drained. Throws why it ended, if it was not asked to. */
+  /** Runs until it is asked to end or fails, then drains. Throws the reason when nothing asked it to end. */
   async serve(handlers: readonly Registered[]): Promise<void> {
     for (const registered of handlers) this.add(registered);
     await this.ended;

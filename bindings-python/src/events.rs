@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use std::sync::Arc;
 
-/// What one listener is told: events, or notices.
+/// The feed of one listener: events or notices.
 #[pyclass(frozen, module = "nats_eventbus._native")]
 pub(crate) struct Events {
     inner: Own<Arc<dyn HostFeed>>,

@@ -86,10 +86,11 @@ async def test_deliveries_that_others_gave_back_do_not_count(bus: eb.Bus, jetstr
     await other.flush()
     await other.close()
     seen: list[int] = []
+    attempts: list[int] = []
 
     async def handle(m: eb.Message) -> None:
         seen.append(m.failures)
-        assert m.attempt > 7
+        attempts.append(m.attempt)
         raise ValueError("boom")
 
     async with bus.consumer(topic, group="g", backoff=QUICK) as c:
@@ -97,6 +98,7 @@ async def test_deliveries_that_others_gave_back_do_not_count(bus: eb.Bus, jetstr
         await until(lambda: bus.metrics()["dead_letters"] == 1)
     await running
     assert seen == [0, 1, 2]
+    assert attempts[0] > 7
     [letter] = await letters(bus, topic)
     assert letter.failures == 3
     assert letter.attempts > 9

@@ -269,9 +269,9 @@ class Bus(Closing):
     async def run(self, *, signals: bool = True) -> None:
         """Runs the handlers registered with :meth:`on` until SIGTERM, SIGINT, :meth:`stop` or :meth:`close`.
 
-        Then it drains and closes the bus. Draining: no more pulling, running handlers finish (up to the connection's
-        ``drain_timeout``), buffered messages go to other workers at once. A second signal while it drains cancels the
-        handlers, and their messages go to other workers. Cancelled, it drains and leaves the bus open.
+        Then it drains and closes the bus: it pulls no more, running handlers get up to the connection's
+        ``drain_timeout`` to finish, and buffered messages go to other workers at once. A second signal cancels the
+        handlers. Their messages go to other workers. Cancelled, it drains and leaves the bus open.
 
         Args:
             signals: whether SIGTERM and SIGINT are taken while it runs; only on the main thread. Handlers of others (a

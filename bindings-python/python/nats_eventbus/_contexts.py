@@ -49,7 +49,7 @@ def task_outside(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
 
 @types.coroutine
 def renewed() -> Generator[Any, None, None]:
-    """Awaited inside :func:`running_in_copies`: goes on in a new copy of the context."""
+    """Gives a coroutine in :func:`running_in_copies` a new copy of the context from here on."""
     yield _RENEW
 
 

@@ -54,7 +54,7 @@ class Failed(Coroutine[Any, Any, Any]):
         self._raise()
 
     def throw(self, *raised: Any) -> NoReturn:
-        """A task that was cancelled before it began: it asks no more."""
+        """Raises what cancelled the task before it began. The failure then counts as raised."""
         self._raised = True
         raise raised[0] if isinstance(raised[0], BaseException) else raised[0](*raised[1:2])
 

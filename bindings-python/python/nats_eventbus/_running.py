@@ -59,7 +59,7 @@ class Running:
         self._call(self._signalled)
 
     async def serve(self, handlers: Iterable[Registered]) -> None:
-        """Until it is to end; then drains. Raises why it ended, if it was not asked to."""
+        """Runs until it is asked to end or fails, then drains. Raises the reason when nothing asked it to end."""
         try:
             for registered in handlers:
                 self._add(registered)

@@ -64,7 +64,7 @@ class Runs:
                 run.give_up()
 
     async def drain(self) -> None:
-        """No more messages; running handlers may finish within the drain timeout, then they are cancelled."""
+        """Hands out no more messages. Running handlers get the drain timeout to finish, then they are cancelled."""
         # Handlers that do not end when they are cancelled had their time.
         runs = [run for run in self._runs if run.loop.is_running() and not run.given_up]
         if not runs:

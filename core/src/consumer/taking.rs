@@ -100,7 +100,7 @@ impl Consumer {
         }
     }
 
-    /// Hosts: so many messages are waited for; they are asked for whatever the prefetch.
+    /// Hosts: a caller waits for this many messages. They are asked for even beyond the prefetch.
     pub fn want(&self, messages: usize) {
         let mut b = self.inner.buffer.lock();
         b.want(messages);

@@ -57,7 +57,7 @@ pub(super) fn size_of(d: &Delivery) -> usize {
 }
 
 impl Buffer {
-    /// A caller waits for this many: they are asked for whatever the prefetch.
+    /// A caller waits for this many messages. They are asked for even beyond the prefetch.
     pub(in crate::consumer) fn want(&mut self, messages: usize) {
         self.credit.want = messages;
     }
