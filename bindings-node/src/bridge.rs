@@ -12,9 +12,11 @@ use crate::{
 use napi::{Env, bindgen_prelude::*, threadsafe_function::ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use nats_eventbus::{
-    Completion, Config, Credentials, CredentialsSource, Error, ErrorKind, Listener, Mailbox, Producer,
-    PubAck, Question,
-    mailbox::{Body, Letter},
+    Config, Credentials, CredentialsSource, Error, ErrorKind, Producer, PubAck, Question,
+    host::{
+        Completion, Listener, Mailbox,
+        mailbox::{Body, Letter},
+    },
 };
 use parking_lot::Mutex;
 use std::{

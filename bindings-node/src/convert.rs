@@ -6,7 +6,8 @@ use napi_derive::napi;
 use nats_eventbus::{
     Error, ErrorKind, SendOptions,
     duration::{self, Unit},
-    from_host, runtime, settings,
+    host::{from_host, settings},
+    runtime,
 };
 use serde::de::DeserializeOwned;
 use std::time::Duration;

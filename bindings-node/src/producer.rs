@@ -7,7 +7,7 @@ use crate::{
 };
 use napi::{Env, bindgen_prelude::*};
 use napi_derive::napi;
-use nats_eventbus::{Listener, SendOptions};
+use nats_eventbus::{SendOptions, host::Listener};
 use std::sync::Arc;
 
 /// Sends to one topic.

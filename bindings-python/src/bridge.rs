@@ -10,8 +10,11 @@ use crate::{
     waking::{self, Slot, Watched, bridge_of},
 };
 use nats_eventbus::{
-    Completion, CredentialsSource, Listener, Mailbox, Producer,
-    mailbox::{Body, Letter},
+    CredentialsSource, Producer,
+    host::{
+        Completion, Listener, Mailbox,
+        mailbox::{Body, Letter},
+    },
     runtime::Own,
 };
 use parking_lot::Mutex;

@@ -1,7 +1,11 @@
 //! Python values to the core's: bodies, send options, settings, times.
 
 use crate::errors::raise;
-use nats_eventbus::{Error, ErrorKind, SendOptions, duration::Unit, from_host, settings};
+use nats_eventbus::{
+    Error, ErrorKind, SendOptions,
+    duration::Unit,
+    host::{from_host, settings},
+};
 use pyo3::{
     buffer::PyBuffer,
     exceptions::PyTypeError,

@@ -2,7 +2,7 @@
 //! loop without readers by `call_soon_threadsafe`.
 
 use crate::bridge::LoopBridge;
-use nats_eventbus::Mailbox;
+use nats_eventbus::host::Mailbox;
 #[cfg(target_os = "linux")]
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::{prelude::*, types::PyCFunction};

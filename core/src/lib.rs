@@ -1,40 +1,33 @@
 //! An event bus on NATS: producers and consumers whose every send has one honest outcome.
 //!
-//! A map of the modules:
-//! - [`bus`](Bus): connect, close, and what a bus hands out; `connection`: the client, its state and credentials
-//! - `pipeline`: the one way out and back, with retries and outcomes; `producer`: the handle in front of it
-//! - `consumer`: the pull loop, its buffer and lanes, settling, handlers' ends; `dead_letters`: listed, replayed, discarded
-//! - `jetstream`: the API's subjects, calls and codes, derived names; `stream`, `durable`: find and declare, never alter unasked; `request`: ask and answer
-//! - [`mailbox`]: how results reach a host language; `config`, `error`, `topic`, `message`: the nouns
-//! - `health`: whether a bus can do its work; `metrics`: what it counts
-//! - `local_server`: the embedded `nats-server` behind `local://`
+//! A map of the modules, from the top down:
+//! - `bus`: connect, close, health, and what a bus hands out; `bus::shared` is what all nouns of one bus stand on
+//! - `publish`: the producer, and the one pipeline out, with retries and outcomes
+//! - `consume`: the pull loop, its buffer and lanes, settling, handlers; `dead_letters`: listed, replayed, discarded
+//! - `request`: ask and answer
+//! - `jetstream`: subjects, calls and codes of its API, derived names, streams and durables
+//! - `connection`: the client, dialling, signing in, events; `local_server`: the server behind `local://`
+//! - `observe`: events, notices, health, metrics
+//! - [`host`]: what only bindings use; `testing`: what only tests use
+//! - `config`, `error`, `topic`, `message`, [`duration`], [`runtime`]: what all of them speak in
 #![forbid(unsafe_code)]
 
 mod bus;
 mod config;
 mod connection;
-mod consumer;
+mod consume;
 mod dead_letters;
-mod durable;
 pub mod duration;
 mod error;
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing;
-mod health;
+pub mod host;
 mod jetstream;
 mod local_server;
-pub mod mailbox;
 mod message;
-mod metrics;
 mod observe;
-mod pipeline;
-mod planted;
-mod producer;
+mod publish;
 mod request;
 pub mod runtime;
-mod settings;
-mod stream;
+mod testing;
 mod topic;
 
 pub use bus::{Bus, ServerInfo};
@@ -43,16 +36,19 @@ pub use config::{
     Question, Secret, Servers, StreamLayout, Tls,
 };
 pub use connection::{Event, EventKind, Events, State};
-pub use consumer::{Consumer, Handled, Settle};
+pub use consume::{Consumer, Handled, Settle};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::{Error, ErrorKind, Result};
-pub use health::{ConsumerHealth, Health, JetStreamHealth};
-pub use jetstream::names::stream_name;
-pub use mailbox::{Completion, Listener, Mailbox};
+pub use jetstream::{
+    names::stream_name,
+    stream::{Stream, StreamInfo},
+};
 pub use message::{Delivery, ID_HEADER, KEY_HEADER, Meta, PubAck, SendOptions};
-pub use metrics::MetricsSnapshot;
-pub use observe::{Feed, HostFeed, Level, Notice, NoticeKind};
-pub use producer::Producer;
-pub use settings::{from_host, settings};
-pub use stream::{Stream, StreamInfo};
+pub use observe::{
+    ConsumerHealth, Feed, Health, HostFeed, JetStreamHealth, Level, MetricsSnapshot, Notice, NoticeKind,
+};
+pub use publish::Producer;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use testing::fuzzing;
 pub use topic::{check_publish, check_subscribe, topic};

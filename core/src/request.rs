@@ -3,9 +3,9 @@
 //! A failure travels as the headers of the NATS service convention, so that other clients understand it.
 
 use crate::{
-    bus::Shared,
+    bus::shared::Shared,
     error::{Error, ErrorKind, Result},
-    mailbox::Completion,
+    host::mailbox::Completion,
     message::{Delivery, SendOptions, checked_headers},
 };
 use async_nats::{HeaderName, HeaderValue};

@@ -3,8 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-mod support;
-
+use crate::support::{Server, until};
 use futures_util::StreamExt;
 use nats_eventbus::{ErrorKind, Producer, ProducerConfig, SendOptions};
 use std::{
@@ -12,7 +11,6 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use support::{Server, until};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 

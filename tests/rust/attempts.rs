@@ -3,15 +3,13 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-mod support;
-
+use crate::support::{Server, next, until};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures_util::StreamExt;
 use nats_eventbus::{Backoff, Bus, Consumer, ConsumerConfig, Delivery, Handled, ProducerConfig, SendOptions};
 use parking_lot::Mutex;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
-use support::{Server, next, until};
 use tokio::task::JoinHandle;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;

@@ -1,13 +1,11 @@
 //! Every way to sign in, and TLS, against servers configured for it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests may
 
-mod support;
-
+use crate::support::{Server, certs::Authority, clock::in_time, jwt::Operator};
 use nats_eventbus::{ErrorKind, State};
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 use std::{fs, time::Duration};
-use support::{Server, certs::Authority, clock::in_time, jwt::Operator};
 use tempfile::TempDir;
 
 async fn signs_in(server: &Server, settings: Value) {

@@ -1,12 +1,10 @@
 //! Bad input gives the right typed error within 2 s, and harms nothing: the table all languages share.
 #![allow(clippy::panic, clippy::unwrap_used)] // helpers of tests may
 
-mod support;
-
+use crate::support::{Server, clock::in_time};
 use nats_eventbus::{Bus, Config, ConsumerConfig, Error, ProducerConfig, SendOptions};
 use serde_json::{Value, json};
 use std::time::Duration;
-use support::{Server, clock::in_time};
 
 async fn attempt(case: &Value, url: &str) -> Result<(), Error> {
     let text = |name: &str| case[name].as_str().unwrap_or_default();

@@ -1,10 +1,8 @@
 //! The bus against real servers, through its Rust API.
 
-mod support;
-
+use crate::support::{Server, until};
 use nats_eventbus::{ConsumerConfig, ErrorKind, ProducerConfig, SendOptions, Settle};
 use std::time::{Duration, Instant};
-use support::{Server, until};
 
 fn group(name: &str) -> ConsumerConfig {
     ConsumerConfig { group: name.into(), ..ConsumerConfig::default() }

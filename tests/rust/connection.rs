@@ -1,8 +1,7 @@
 //! Issue 4, items 1 and 2: the reconnect policy, and what happens to a connection as events.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests may
 
-mod support;
-
+use crate::support::{Server, free_port, next, until};
 use nats_eventbus::{
     Bus, Config, ConsumerConfig, ErrorKind, Event, EventKind, Events, ProducerConfig, SendOptions, State,
 };
@@ -15,7 +14,6 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use support::{Server, free_port, next, until};
 
 fn quick() -> Value {
     json!({"initial": 0.02, "max": 0.05})

@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests
 
-mod support;
-
+use crate::support::{Server, next, until};
 use nats_eventbus::{
     Backoff, Bus, Consumer, ConsumerConfig, ErrorKind, Handled, ProducerConfig, SendOptions, Settle,
 };
@@ -13,7 +12,6 @@ use std::{
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
-use support::{Server, next, until};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
@@ -328,7 +326,7 @@ async fn a_crash_loses_nothing_buffered() {
     let bus = server.bus(true).await;
     send(&bus, "t", 20).await;
     let mut worker = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_worker_to_be_killed", "--nocapture"])
+        .args(["--exact", "consuming::a_worker_to_be_killed", "--nocapture"])
         .env("WORKER_OF", server.url())
         .stdout(Stdio::piped())
         .spawn()

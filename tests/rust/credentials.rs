@@ -1,8 +1,7 @@
 //! Issue 4, item 2: credentials that rotate, expire, are revoked or conflict, and files that others can read.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests may
 
-mod support;
-
+use crate::support::{Server, certs::write_secret, jwt::Operator, until};
 use nats_eventbus::{
     Bus, Config, Credentials, CredentialsSource, Error, ErrorKind, Event, EventKind, Events, Result, State,
 };
@@ -15,7 +14,6 @@ use std::{
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use support::{Server, certs::write_secret, jwt::Operator, until};
 use tempfile::TempDir;
 
 fn quick() -> Value {

@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-mod support;
-
+use crate::support::{Server, next, until};
 use nats_eventbus::{Bus, Consumer, ConsumerConfig, ErrorKind, Handled, ProducerConfig, SendOptions};
 use std::time::Duration;
-use support::{Server, next, until};
 
 fn group(name: &str) -> ConsumerConfig {
     ConsumerConfig { group: name.into(), ..ConsumerConfig::default() }

@@ -1,14 +1,12 @@
 //! Binding to durables that exist. Contract lines are named at the tests.
 
-mod support;
-
+use crate::support::{Server, until};
 use futures_util::StreamExt;
 use nats_eventbus::{
     ConsumerConfig, Deliver, ErrorKind, EventKind, Handled, Order, ProducerConfig, SendOptions,
 };
 use serde_json::json;
 use std::time::Duration;
-use support::{Server, until};
 
 async fn with_durable(settings: &str) -> Server {
     let server = Server::jetstream();

@@ -4,12 +4,12 @@
 
 mod support;
 
+use crate::support::{Server, log, next};
 use nats_eventbus::{
     Bus, Config, ConsumerConfig, Error, ErrorKind, ProducerConfig, Result, SendOptions, Settle,
 };
 use serde_json::{Value, json};
 use std::{fmt::Write, time::Duration};
-use support::{Server, log, next};
 
 fn group() -> ConsumerConfig {
     ConsumerConfig { group: "g".into(), ..ConsumerConfig::default() }

@@ -1,10 +1,8 @@
 //! Handlers: retries, dead letters, long work; against real servers, through the Rust API.
 
-mod support;
-
+use crate::support::Server;
 use nats_eventbus::{ConsumerConfig, Handled, ProducerConfig, SendOptions};
 use std::time::Duration;
-use support::Server;
 
 fn group(name: &str) -> ConsumerConfig {
     ConsumerConfig { group: name.into(), ..ConsumerConfig::default() }

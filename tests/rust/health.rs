@@ -1,14 +1,12 @@
 //! `bus.health()`: how a bus is, in and out of trouble; it never fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests may
 
-mod support;
-
+use crate::support::{Server, clock::in_time, next, until};
 use nats_eventbus::{
     Bus, ConsumerConfig, Health, JetStreamHealth, ProducerConfig, SendOptions, State, stream_name,
 };
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use support::{Server, clock::in_time, next, until};
 
 const SOON: Duration = Duration::from_secs(3);
 

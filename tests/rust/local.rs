@@ -1,11 +1,10 @@
 //! `local://`: one embedded server per folder, shared by its owners, stopped by the last, revived when it dies.
 #![allow(clippy::unwrap_used)] // helpers of tests may
 
-mod support;
-
+use crate::support;
+use crate::support::until;
 use nats_eventbus::{Bus, Config, ConsumerConfig, ProducerConfig, SendOptions, State};
 use std::{path::Path, time::Duration};
-use support::until;
 
 async fn open(dir: &Path) -> Bus {
     let settings = serde_json::json!({"servers": format!("local://{}", dir.display())});

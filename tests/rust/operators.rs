@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
 
-mod support;
-
+use crate::support::{Server, free_port, next, until};
 use nats_eventbus::{
     Backoff, Bus, Config, ConsumerConfig, Deliver, ErrorKind, Handled, Order, ProducerConfig, SendOptions,
     StreamLayout,
@@ -13,7 +12,6 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use support::{Server, free_port, next, until};
 
 fn group() -> ConsumerConfig {
     ConsumerConfig { group: "g".into(), ..ConsumerConfig::default() }

@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-mod support;
-
+use crate::support::{Server, next, until};
 use nats_eventbus::{
     Backoff, Bus, Consumer, ConsumerConfig, Delivery, Handled, Order, ProducerConfig, SendOptions, Settle,
 };
@@ -12,7 +11,6 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use support::{Server, next, until};
 
 fn group(order: Option<Order>) -> ConsumerConfig {
     let backoff = Backoff { initial: Duration::from_millis(20), ..Backoff::default() };

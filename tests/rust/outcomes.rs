@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-mod support;
-
+use crate::support::{Server, next, until};
 use nats_eventbus::{
     Bus, ConsumerConfig, Error, ErrorKind, Producer, ProducerConfig, PubAck, SendOptions, State,
 };
@@ -12,7 +11,6 @@ use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
-use support::{Server, next, until};
 use tokio::task::JoinHandle;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;

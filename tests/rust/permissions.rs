@@ -1,15 +1,13 @@
 //! Issue 4, item 5: a denied publish or subscribe fails the very call concerned within 1 s, naming the topic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests may
 
-mod support;
-
+use crate::support::{Server, clock::in_time, next, until};
 use nats_eventbus::{
-    Bus, ConsumerConfig, Error, ErrorKind, EventKind, JetStreamHealth, Listener, ProducerConfig, Result,
-    SendOptions, State,
+    Bus, ConsumerConfig, Error, ErrorKind, EventKind, JetStreamHealth, ProducerConfig, Result, SendOptions,
+    State, host::Listener,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
-use support::{Server, clock::in_time, next, until};
 
 fn config(permissions: &str) -> String {
     format!(

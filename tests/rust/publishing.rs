@@ -1,10 +1,8 @@
 //! Publishing: expectations, and failures nobody waits for. Contract lines are named at the tests.
 
-mod support;
-
-use nats_eventbus::{Error, ErrorKind, Listener, ProducerConfig, SendOptions};
+use crate::support::{Server, until};
+use nats_eventbus::{Error, ErrorKind, ProducerConfig, SendOptions, host::Listener};
 use std::sync::{Arc, Mutex};
-use support::{Server, until};
 
 /// Publishing: rejected kinds: an expected sequence that does not match is `WrongSequence`, and nothing is stored.
 #[tokio::test]

@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-mod support;
-
+use crate::support::{Server, until};
 use nats_eventbus::{ErrorKind, ProducerConfig, SendOptions, State};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use support::{Server, until};
 
 fn quick() -> Value {
     json!({"initial": 0.05, "max": 0.2})

@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-mod support;
-
+use crate::support::{Server, next, until};
 use nats_eventbus::{
     Bus, Consumer, ConsumerConfig, Delivery, ErrorKind, Handled, ProducerConfig, SendOptions,
 };
@@ -16,7 +15,6 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use support::{Server, next, until};
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;

@@ -4,10 +4,10 @@
 
 mod support;
 
+use crate::support::{Server, log};
 use nats_eventbus::{Bus, Config, Credentials, CredentialsSource};
 use serde_json::{Value, json};
 use std::{fs, path::Path, process::Command};
-use support::{Server, log};
 use tempfile::TempDir;
 use test_credentials::jwt::Operator;
 

@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-mod support;
-
+use crate::support::{Server, next, until};
 use nats_eventbus::{Bus, ConsumerConfig, ErrorKind, ProducerConfig, SendOptions};
 use serde_json::json;
 use std::{collections::BTreeMap, time::Duration};
-use support::{Server, next, until};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 

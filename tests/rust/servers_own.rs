@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-mod support;
-
+use crate::support::{Server, next};
 use async_nats::HeaderMap;
 use nats_eventbus::{Bus, Consumer, ConsumerConfig, Delivery, Settle};
 use serde_json::json;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use support::{Server, next};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 

@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-mod support;
-
+use crate::support::{Server, next, until};
 use nats_eventbus::{Bus, ConsumerConfig, ProducerConfig, SendOptions, Settle};
 use serde_json::json;
 use std::{
@@ -13,7 +12,6 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use support::{Server, next, until};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 

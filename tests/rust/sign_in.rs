@@ -4,6 +4,7 @@
 
 mod support;
 
+use crate::support::{Server, clock::in_time, log};
 use nats_eventbus::{Bus, Config, Credentials, CredentialsSource, Result, State};
 use serde_json::Value;
 use std::{
@@ -18,7 +19,6 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use support::{Server, clock::in_time, log};
 use tempfile::TempDir;
 
 /// The answers of a row's callback in turn, the last one ever after.

@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-mod support;
-
+use crate::support::{Server, next};
 use nats_eventbus::{Bus, Config, Consumer, ConsumerConfig, ErrorKind, ProducerConfig, SendOptions, topic};
 use serde_json::json;
 use std::{
@@ -11,7 +10,6 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use support::{Server, next};
 use tokio::task::JoinHandle;
 
 const SECOND: Duration = Duration::from_secs(1);

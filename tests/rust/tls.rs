@@ -1,8 +1,7 @@
 //! Issue 4, item 3: names, TLS first, and that what is asked to be encrypted is, everywhere.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests may
 
-mod support;
-
+use crate::support::{Server, certs::Authority, until};
 use nats_eventbus::{Bus, Config, ErrorKind, EventKind, Result, State};
 use serde_json::{Value, json};
 use std::{
@@ -12,7 +11,6 @@ use std::{
     process::Command,
     time::Duration,
 };
-use support::{Server, certs::Authority, until};
 use tempfile::TempDir;
 
 async fn connect(settings: Value) -> Result<Bus> {
@@ -119,14 +117,15 @@ fn told(server: &Server) -> usize {
 /// of, the one with TLS is used when the node dies, and the one without never.
 #[tokio::test]
 async fn tls_is_for_discovered_servers_too() {
-    let name = "tls_is_for_discovered_servers_too";
     let Ok(tls) = std::env::var("TEST_TLS_BLOCK") else {
         // The authority is to be the system's, so that nothing but the scheme asks for TLS: in a process of its own.
         let dir = TempDir::new().unwrap();
         let authority = Authority::new(dir.path());
         authority.issue("server", &["127.0.0.1"]);
         let mut again = Command::new(std::env::current_exe().unwrap());
-        again.args(["--exact", name, "--nocapture"]).env("TEST_TLS_BLOCK", authority.tls("server", ""));
+        again
+            .args(["--exact", "tls::tls_is_for_discovered_servers_too", "--nocapture"])
+            .env("TEST_TLS_BLOCK", authority.tls("server", ""));
         let run = again.env("SSL_CERT_FILE", authority.path("ca.pem")).output().unwrap();
         let said = String::from_utf8_lossy(&run.stdout) + String::from_utf8_lossy(&run.stderr);
         assert!(run.status.success() && said.contains("1 passed"), "{said}");

@@ -1,11 +1,9 @@
 //! Issue 4, item 4: `ws://` and `wss://` against a real server's WebSocket listener.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests may
 
-mod support;
-
+use crate::support::{Server, certs::Authority, free_port, next};
 use nats_eventbus::{Bus, Config, ConsumerConfig, ErrorKind, EventKind, ProducerConfig, Result, SendOptions};
 use serde_json::{Value, json};
-use support::{Server, certs::Authority, free_port, next};
 use tempfile::TempDir;
 
 async fn connect(settings: Value) -> Result<Bus> {

@@ -14,7 +14,7 @@ pub use producer::ProducerConfig;
 use crate::{
     duration::serde_seconds,
     error::{Error, Result},
-    settings::{decode, object},
+    host::settings::{decode, object},
 };
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf, time::Duration};

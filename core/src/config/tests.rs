@@ -1,5 +1,5 @@
 use super::*;
-use crate::{duration::Unit, settings::from_host};
+use crate::{duration::Unit, host::settings::from_host};
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    metrics::Metrics,
+    observe::Metrics,
     observe::{Feed, Hub, Level, Notice, NoticeKind},
 };
 use async_nats::{Event as ClientEvent, ServerError};

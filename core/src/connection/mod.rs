@@ -22,7 +22,7 @@ pub(crate) use link::{Hear, Link};
 use crate::{
     config::Config,
     error::{Error, ErrorKind, Result},
-    metrics::Metrics,
+    observe::Metrics,
 };
 use async_nats::{Client, ServerAddr};
 use std::{sync::Arc, time::Duration};

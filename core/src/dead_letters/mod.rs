@@ -13,14 +13,14 @@ pub(crate) use letter::{
 };
 
 use crate::{
-    bus::Shared,
+    bus::shared::Shared,
     config::ProducerConfig,
     error::{Error, ErrorKind, Result},
     jetstream::{
         codes,
         names::{letters_stream, letters_subject, letters_topic, replays_topic, stream_to_declare},
     },
-    producer::Producer,
+    publish::Producer,
     topic::{check_group, check_name, check_subscribe, covers},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};

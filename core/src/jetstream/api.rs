@@ -2,14 +2,17 @@
 
 use super::codes;
 use crate::{
-    bus::Shared,
+    bus::shared::Shared,
     config::Config,
     error::{Error, ErrorKind, Result},
-    pipeline::ApiError,
+    publish::pipeline::ApiError,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 /// The wait before a call is made again that no leader took.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -140,6 +143,24 @@ impl Shared {
             Some(Ok(e)) => Err(named(api_error(&e))),
             Some(Err(e)) => Err(named(unreadable("a publish", &e))),
             None => Ok(()),
+        }
+    }
+
+    /// Asks `JetStream` for the account; none when that right is denied.
+    pub(crate) async fn account(&self) -> Result<Option<serde_json::Value>> {
+        let epoch = self.link.epoch();
+        if self.unasked.load(Ordering::Relaxed) == epoch {
+            return Ok(None);
+        }
+        match self.api("INFO", &serde_json::Value::Null).await {
+            Err(e)
+                if e.kind() == ErrorKind::Permission
+                    && e.topic_name() == Some(&*subject(&self.config, "INFO")) =>
+            {
+                self.unasked.store(epoch, Ordering::Relaxed);
+                Ok(None)
+            }
+            asked => asked.map(Some),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Owns the listeners' queues: bounded, the oldest dropped and counted. Telling never waits, so a slow listener harms
 //! nothing, not even another listener.
 
-use crate::mailbox::{Body, Completion, Post};
+use crate::host::mailbox::{Body, Completion, Post};
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::{

@@ -1,0 +1,338 @@
+//! The bus: one connection, and the producers, consumers and streams on it.
+//!
+//! Owns opening and closing. Everything it hands out keeps working until it is closed, and says so after.
+
+mod health;
+pub(crate) mod shared;
+
+use crate::{
+    config::{Config, ConsumerConfig, ProducerConfig},
+    connection::{Connection, State},
+    consume::Consumer,
+    dead_letters::DeadLetters,
+    error::{Error, ErrorKind, Result},
+    host::mailbox::{Body, Completion, Post},
+    jetstream::stream::{Stream, StreamInfo},
+    local_server::LocalServer,
+    message::{Delivery, SendOptions},
+    observe::{Metrics, MetricsSnapshot, Notice, NoticeKind},
+    publish::{Pipeline, Producer},
+};
+use parking_lot::Mutex;
+use shared::Shared;
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::task::JoinSet;
+
+/// The server a bus talks to.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ServerInfo {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its host as it names itself.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The largest message it takes, in bytes.
+    pub max_payload: usize,
+    /// Whether `JetStream` is on.
+    pub jetstream: bool,
+    /// The cluster it belongs to.
+    pub cluster: Option<String>,
+}
+
+/// An open bus.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    pub(crate) shared: Arc<Shared>,
+}
+
+const LOCAL: &str = "local://";
+/// The time a run has to give back what it could not finish in the time for draining.
+const GIVING_BACK: Duration = Duration::from_millis(500);
+
+impl Bus {
+    /// Connects. `candidates` are `nats-server` binaries to try for `local://` besides the usual places.
+    ///
+    /// # Errors
+    /// `Config` for a wrong setting, `Connection`, `Auth` or `Tls` when no server could be used, `NotFound` when
+    /// `JetStream` is asked of a server without it.
+    pub async fn connect(mut config: Config, candidates: &[PathBuf]) -> Result<Self> {
+        // The client's tasks belong to our runtime, not to the caller's, which may end before them.
+        let local = match config.servers.reveal().strip_prefix(LOCAL) {
+            Some("") => {
+                return Err(Error::config("servers: local:// needs a folder, such as local://./data"));
+            }
+            Some(list) if list.contains("://") => {
+                return Err(Error::config("servers: local:// stands alone: keep one kind of address"));
+            }
+            Some(dir) => {
+                let server = LocalServer::open(Path::new(dir), candidates).await?;
+                tracing::info!(pid = server.pid(), url = server.url(), "embedded server");
+                config.servers = server.url().into();
+                Some(server)
+            }
+            None => None,
+        };
+        let opened = crate::runtime::handle().spawn(Self::open(config)).await;
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(e) => Err(Error::new(ErrorKind::Internal, format!("connecting failed unexpectedly: {e}"))),
+        };
+        match opened {
+            Ok((config, c, pipeline, metrics, tasks)) => {
+                let shared = Arc::new(Shared {
+                    config,
+                    client: c.client,
+                    link: c.link,
+                    pipeline,
+                    metrics,
+                    consumers: Mutex::default(),
+                    failed_consumers: Mutex::default(),
+                    warnings: Mutex::new(c.warnings),
+                    unasked: AtomicU64::new(0),
+                    left: AtomicBool::new(false),
+                    tasks: Mutex::new(tasks),
+                    local,
+                });
+                let heard: Weak<Shared> = Arc::downgrade(&shared);
+                shared.link.hear(heard);
+                let bus = Self { shared };
+                bus.supervise();
+                match bus.check_jetstream().await {
+                    Ok(()) => Ok(bus),
+                    Err(e) => {
+                        bus.close().await?;
+                        Err(e)
+                    }
+                }
+            }
+            Err(e) => {
+                if let Some(server) = local {
+                    server.leave().await?;
+                }
+                Err(e)
+            }
+        }
+    }
+
+    async fn open(config: Config) -> Result<(Config, Connection, Arc<Pipeline>, Arc<Metrics>, JoinSet<()>)> {
+        let metrics = Arc::new(Metrics::default());
+        let c = Connection::open(&config, metrics.clone()).await?;
+        let mut tasks = JoinSet::new();
+        let pipeline = Pipeline::start(&c, metrics.clone(), &mut tasks).await?;
+        if c.link.is_connected() {
+            // Without a reply inbox nothing would ever be answered: a denial of it is known now.
+            c.unless_refused(config.api_timeout * 2, pipeline.can_hear(config.api_timeout)).await?;
+        }
+        Ok((config, c, pipeline, metrics, tasks))
+    }
+
+    /// An embedded server that dies is started again by whoever notices first.
+    fn supervise(&self) {
+        if self.shared.local.is_none() {
+            return;
+        }
+        let (weak, mut epoch) = (Arc::downgrade(&self.shared), self.shared.link.watch());
+        self.shared.spawn(async move {
+            while epoch.changed().await.is_ok() {
+                loop {
+                    let Some(shared) = weak.upgrade() else { return };
+                    let Some(server) = &shared.local else { return };
+                    if shared.link.state() != State::Disconnected {
+                        break;
+                    }
+                    if let Err(e) = server.revive().await {
+                        tracing::warn!(error = %e, "the embedded server could not be started again");
+                    }
+                    drop(shared);
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+        });
+    }
+
+    async fn check_jetstream(&self) -> Result<()> {
+        let s = &self.shared;
+        if !s.config.jetstream || (s.config.retry_on_initial_connect && !s.link.is_connected()) {
+            return Ok(());
+        }
+        s.check_jetstream().await
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+    /// Connecting, connected, disconnected or closed.
+    pub fn state(&self) -> State {
+        self.shared.link.state()
+    }
+    /// The server connected to, or last connected to.
+    pub fn server(&self) -> ServerInfo {
+        let i = self.shared.client.server_info();
+        ServerInfo {
+            name: i.server_name,
+            version: i.version,
+            host: i.host,
+            port: i.port,
+            max_payload: i.max_payload,
+            jetstream: i.jetstream,
+            cluster: i.cluster,
+        }
+    }
+    /// What was counted since the bus was opened.
+    pub fn metrics(&self) -> MetricsSnapshot {
+        self.shared.metrics.snapshot()
+    }
+
+    /// A producer for one topic. Its stream is looked up, or declared, with the first message.
+    pub fn producer(&self, topic: &str, config: ProducerConfig) -> Result<Producer> {
+        self.open_or_closed()?;
+        Producer::open(&self.shared, topic, config)
+    }
+
+    /// A consumer of a topic for a group.
+    pub async fn consumer(&self, topic: &str, config: ConsumerConfig) -> Result<Consumer> {
+        self.open_or_closed()?;
+        Consumer::open(&self.shared, topic, config).await
+    }
+
+    /// The requests on a topic, shared among the responders of a group; answered with [`Consumer::reply`].
+    pub async fn respond(&self, topic: &str, group: &str) -> Result<Consumer> {
+        self.open_or_closed()?;
+        let config = ConsumerConfig { group: group.to_owned(), ..ConsumerConfig::default() };
+        Consumer::open_core(&self.shared, topic, config).await
+    }
+
+    /// The dead letters of a topic and a group; nothing is asked of the server yet. `stream` names the stream of a group
+    /// that reads one by name ([`ConsumerConfig::stream`]).
+    ///
+    /// # Errors
+    /// `Config` without `JetStream`.
+    pub fn dead_letters(&self, topic: &str, group: &str, stream: Option<&str>) -> Result<DeadLetters> {
+        self.open_or_closed()?;
+        DeadLetters::open(&self.shared, topic, group, stream)
+    }
+
+    /// Takes the failed consumers out of the problems of [`health`](Self::health), all or those of a topic and a group; how
+    /// many.
+    pub fn dismiss(&self, topic: Option<&str>, group: Option<&str>) -> usize {
+        let mut failed = self.shared.failed_consumers.lock();
+        let before = failed.len();
+        failed.retain(|c| topic.is_some_and(|t| t != c.topic) || group.is_some_and(|g| g != c.group));
+        before - failed.len()
+    }
+
+    /// Asks and waits for a reply.
+    ///
+    /// # Errors
+    /// `NoResponders` at once when nobody listens, `Timeout`, `RequestFailed` with the responder's words.
+    pub async fn request(
+        &self,
+        topic: &str,
+        body: &[u8],
+        options: &SendOptions,
+        timeout: Duration,
+    ) -> Result<Delivery> {
+        let (done, rx) = Completion::task();
+        self.start_request(topic, body, options, timeout, done)?;
+        match rx.await {
+            Ok(Body::Reply(result)) => result.map(|delivery| *delivery),
+            _ => Err(Error::closed("bus")),
+        }
+    }
+
+    /// Hosts: starts a request; its reply comes through `done`.
+    pub fn start_request(
+        &self,
+        topic: &str,
+        body: &[u8],
+        options: &SendOptions,
+        timeout: Duration,
+        done: Completion,
+    ) -> Result<()> {
+        self.open_or_closed()?;
+        self.shared.start_request(topic, body, options, timeout, done)
+    }
+
+    /// All streams.
+    pub async fn streams(&self) -> Result<Vec<StreamInfo>> {
+        self.shared.streams(None).await
+    }
+    /// A stream by name; nothing is asked of the server yet.
+    pub fn stream(&self, name: &str) -> Stream {
+        Stream { shared: self.shared.clone(), name: name.to_owned() }
+    }
+    /// Declares a stream over these subjects with the platform's settings, or finds it declared already.
+    ///
+    /// # Errors
+    /// `Conflict` when a stream of that name stores other subjects.
+    pub async fn declare_stream(&self, name: &str, subjects: &[String]) -> Result<StreamInfo> {
+        self.shared.declare_stream(name, subjects).await
+    }
+
+    /// Gives back what is buffered, waits for unsettled sends and acks up to `drain_timeout`, then disconnects.
+    pub async fn close(&self) -> Result<()> {
+        let s = &self.shared;
+        if s.left.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let until = Instant::now() + s.config.drain_timeout;
+        let consumers: Vec<_> = s.consumers.lock().drain(..).filter_map(|w| w.upgrade()).collect();
+        consumers.iter().for_each(|c| c.stop());
+        for c in &consumers {
+            c.close().await;
+        }
+        // Runs bound themselves by the same time, and then give back what they have: they are given a moment for it.
+        for c in &consumers {
+            let mut runs = c.runs();
+            let _ = tokio::time::timeout_at((until + GIVING_BACK).into(), runs.wait_for(|n| *n == 0)).await;
+        }
+        // Retries may go on while the connection comes and goes; polling ends with the last outcome or the deadline.
+        while Instant::now() < until {
+            if s.pipeline.state().slots.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if s.link.is_connected() {
+            let left = until.saturating_duration_since(Instant::now()).min(Duration::from_secs(2));
+            if let Err(e) = s.round_trip(left.max(Duration::from_millis(1))).await {
+                tracing::warn!(error = %e, "the last messages may not have reached the server");
+            }
+        }
+        let unseen = s.pipeline.state().failures_unseen();
+        if let Some(e) = unseen {
+            let text = format!("failures of sends were never asked for (flush, on_error): {e}");
+            s.link.notice(&Notice::warning(NoticeKind::FailuresUnseen, text));
+        }
+        s.left.store(true, Ordering::Release);
+        s.link.close();
+        s.pipeline.change(|state| state.close(&mut Post::default()));
+        // The library's drain only as the last step: it ends the connection.
+        if let Err(e) = s.client.drain().await {
+            tracing::debug!(error = %e, "disconnecting");
+        }
+        s.tasks.lock().abort_all();
+        match &s.local {
+            Some(server) => server.leave().await,
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn open_or_closed(&self) -> Result<()> {
+        match self.state() {
+            State::Closed => Err(self.shared.link.failure().unwrap_or_else(|| Error::closed("bus"))),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Whether a bus can do its work now: what was found out, judged, in words that say what to do.
+//!
+//! The judgement ([`Facts::judged`]) is pure. Asking the server is the bus's.
+
+use crate::{
+    connection::{State, is_auth},
+    duration::serde_seconds_option,
+    error::{Error, ErrorKind},
+};
+use serde::Serialize;
+use std::time::Duration;
+
+/// What `JetStream` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum JetStreamHealth {
+    /// It is not used: the bus is in core mode.
+    Off,
+    /// It answers.
+    Ok,
+    /// It does not answer, or is not there: see the problems.
+    Failed,
+    /// It could not be asked: there is no connection, or no right to (`$JS.API.INFO`).
+    Unknown,
+}
+
+/// A consumer, or a responder, that is open or has failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ConsumerHealth {
+    /// Its topic, with its wildcards.
+    pub topic: String,
+    /// Its group.
+    pub group: String,
+    /// The stream it reads; none in core mode.
+    pub stream: Option<String>,
+    /// Why it cannot go on; none while it does.
+    pub error: Option<String>,
+    /// The code of that error.
+    pub code: Option<&'static str>,
+}
+
+/// How a bus is: for readiness and liveness endpoints, and for whoever looks after it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Health {
+    /// Whether it can do its work now, which is when there are no problems: readiness.
+    pub ok: bool,
+    /// Whether it needs no help: false when only a new bus, consumer or process mends it, and not while it is
+    /// reconnecting: liveness.
+    pub alive: bool,
+    /// Where the connection stands.
+    pub state: State,
+    /// The server connected to, or last connected to, as `host:port`.
+    pub server: Option<String>,
+    /// A round trip to the server and back, through all that is queued before it; none without an answer in time. For
+    /// hosts in seconds.
+    #[serde(with = "serde_seconds_option")]
+    pub rtt: Option<Duration>,
+    /// What `JetStream` says.
+    pub jetstream: JetStreamHealth,
+    /// Connections made again after a loss.
+    pub reconnects: u64,
+    /// Sends that have no outcome yet.
+    pub pending_sends: u64,
+    /// Consumers and responders, but for those that were closed. One that has failed stays, closed or not, until another
+    /// one of its topic and group is opened, or it is dismissed ([`Bus::dismiss`](crate::Bus::dismiss)).
+    pub consumers: Vec<ConsumerHealth>,
+    /// What is wrong, each with what to do; empty when it is ok.
+    pub problems: Vec<String>,
+}
+
+/// What was found out.
+pub(crate) struct Facts {
+    pub(crate) state: State,
+    pub(crate) server: Option<String>,
+    /// Why there is no connection.
+    pub(crate) trouble: Option<String>,
+    pub(crate) rtt: Option<Result<Duration, Error>>,
+    pub(crate) jetstream: (JetStreamHealth, Option<Error>),
+    pub(crate) reconnects: u64,
+    pub(crate) pending_sends: u64,
+    pub(crate) consumers: Vec<ConsumerHealth>,
+    /// What is wrong with groups.
+    pub(crate) groups: Vec<String>,
+}
+
+impl Facts {
+    pub(crate) fn judged(self) -> Health {
+        let mut problems = Vec::new();
+        problems.extend(self.of_connection());
+        if let (State::Connected, Some(e)) = (self.state, &self.jetstream.1) {
+            problems.push(format!("JetStream: {e}"));
+        }
+        let failed = |c: &ConsumerHealth| {
+            let Some(e) = &c.error else { return None };
+            let text = "has failed: mend what it names, then open it again, or restart";
+            Some(format!("the consumer of {:?} for {:?} {text}: {e}", c.topic, c.group))
+        };
+        let stuck: Vec<_> = self.consumers.iter().filter_map(failed).collect();
+        let alive = self.state != State::Closed && stuck.is_empty();
+        // Closed, all have ended: that says it.
+        problems.extend(stuck.into_iter().filter(|_| self.state != State::Closed));
+        problems.extend(self.groups);
+        Health {
+            ok: problems.is_empty(),
+            alive,
+            state: self.state,
+            server: self.server,
+            rtt: self.rtt.filter(|_| self.state == State::Connected).and_then(Result::ok),
+            jetstream: self.jetstream.0,
+            reconnects: self.reconnects,
+            pending_sends: self.pending_sends,
+            consumers: self.consumers,
+            problems,
+        }
+    }
+
+    fn of_connection(&self) -> Option<String> {
+        let trouble = self.trouble.as_deref();
+        let why = trouble.map_or_else(String::new, |t| format!(" ({t})"));
+        Some(match (self.state, &self.rtt) {
+            (State::Closed, _) => match trouble {
+                Some(t) => format!("{t}: connect anew, or restart"),
+                None => "the bus is closed: connect anew".into(),
+            },
+            (State::Connecting | State::Disconnected, _) if trouble.is_some_and(is_auth) => {
+                format!("the servers refuse the credentials{why}: replace them; trying goes on")
+            }
+            (State::Connecting, _) => {
+                format!(
+                    "no server was reached yet{why}: check servers, and that one runs there; trying goes on"
+                )
+            }
+            (State::Disconnected, _) => {
+                format!(
+                    "the server was lost{why}: check that one runs and can be reached; reconnecting goes on"
+                )
+            }
+            (State::Connected, Some(Err(e))) if e.kind() == ErrorKind::Timeout => {
+                "the server did not answer in time: it stalls, or the network does; while it stays silent, ping_interval decides when it is left".into()
+            }
+            (State::Connected, Some(Err(e))) => e.to_string(),
+            (State::Connected, _) => return None,
+        })
+    }
+}
+
+/// Without the failed ones that another one of their topic and group has taken over from.
+pub(crate) fn without_replaced(mut all: Vec<ConsumerHealth>) -> Vec<ConsumerHealth> {
+    let goes_on: Vec<_> = all.iter().filter(|c| c.error.is_none()).cloned().collect();
+    all.retain(|c| c.error.is_none() || !goes_on.iter().any(|o| o.topic == c.topic && o.group == c.group));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts {
+            state: State::Connected,
+            server: Some("a:4222".into()),
+            trouble: None,
+            rtt: Some(Ok(Duration::from_millis(1))),
+            jetstream: (JetStreamHealth::Ok, None),
+            reconnects: 0,
+            pending_sends: 0,
+            consumers: vec![consumer("t", None)],
+            groups: Vec::new(),
+        }
+    }
+
+    fn consumer(topic: &str, error: Option<&str>) -> ConsumerHealth {
+        let (topic, group) = (topic.into(), "g".into());
+        ConsumerHealth { topic, group, stream: None, error: error.map(str::to_owned), code: None }
+    }
+
+    fn error(kind: ErrorKind) -> Error {
+        Error::new(kind, "ask for the right")
+    }
+
+    #[test]
+    fn judgements() {
+        let trouble = |t: &str| Some(t.to_owned());
+        for (facts, ok, alive, told) in [
+            (facts(), true, true, None),
+            (Facts { jetstream: (JetStreamHealth::Unknown, None), ..facts() }, true, true, None),
+            (Facts { jetstream: (JetStreamHealth::Off, None), ..facts() }, true, true, None),
+            (
+                Facts { jetstream: (JetStreamHealth::Failed, Some(error(ErrorKind::Connection))), ..facts() },
+                false,
+                true,
+                Some("JetStream: ask for the right"),
+            ),
+            (
+                Facts { rtt: Some(Err(error(ErrorKind::Timeout))), ..facts() },
+                false,
+                true,
+                Some("did not answer in time"),
+            ),
+            (
+                Facts { rtt: Some(Err(error(ErrorKind::Permission))), ..facts() },
+                false,
+                true,
+                Some("ask for the right"),
+            ),
+            (
+                Facts { state: State::Disconnected, trouble: trouble("refused"), ..facts() },
+                false,
+                true,
+                Some("the server was lost (refused)"),
+            ),
+            (
+                Facts { state: State::Disconnected, trouble: trouble("authorization violation"), ..facts() },
+                false,
+                true,
+                Some("replace them"),
+            ),
+            (Facts { state: State::Connecting, ..facts() }, false, true, Some("check servers")),
+            (Facts { state: State::Closed, ..facts() }, false, false, Some("connect anew")),
+            (
+                Facts { state: State::Closed, trouble: trouble("given up"), ..facts() },
+                false,
+                false,
+                Some("given up: connect anew"),
+            ),
+            (
+                Facts { consumers: vec![consumer("t", Some("deleted"))], ..facts() },
+                false,
+                false,
+                Some("open it again, or restart: deleted"),
+            ),
+        ] {
+            let health = facts.judged();
+            assert_eq!((health.ok, health.alive), (ok, alive), "{health:?}");
+            assert_eq!(health.problems.len(), usize::from(told.is_some()), "{health:?}");
+            assert!(told.is_none_or(|t| health.problems[0].contains(t)), "{health:?}");
+            assert!(health.state == State::Connected || health.rtt.is_none(), "{health:?}");
+        }
+    }
+
+    #[test]
+    fn a_failed_consumer_counts_until_another_takes_over() {
+        let (failed, other, open) =
+            (consumer("t", Some("gone")), consumer("u", Some("gone")), consumer("t", None));
+        assert_eq!(without_replaced(vec![failed.clone(), other.clone()]), [failed.clone(), other.clone()]);
+        assert_eq!(without_replaced(vec![failed, other.clone(), open.clone()]), [other, open]);
+    }
+}

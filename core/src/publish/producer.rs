@@ -1,0 +1,361 @@
+//! The producer: one topic, one window of unsettled sends.
+//!
+//! Owns the checks made before anything is sent. The window, retries and outcomes are the pipeline's.
+
+use crate::{
+    bus::shared::Shared,
+    config::ProducerConfig,
+    connection::State,
+    error::{Error, ErrorKind, Result},
+    host::mailbox::{Body, Completion, Listener, Mailbox, Many, Post},
+    message::{Headers, PubAck, SendOptions, checked_headers, headers_len},
+    publish::pipeline::{LONGEST_ID, Pipeline, ProducerId, Submission, Submitted},
+};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::target::{Declares, Target};
+
+/// Messages of a `send_many` taken under one lock.
+const MANY: usize = 256;
+
+/// Sends to one topic.
+#[derive(Clone, Debug)]
+pub struct Producer {
+    shared: Arc<Shared>,
+    id: ProducerId,
+    /// Shared by the clones: with the last one goes the window.
+    _window: Arc<Window>,
+    topic: Arc<str>,
+    target: Arc<Target>,
+    jetstream: bool,
+    delivery_timeout: Duration,
+    dedupe: bool,
+}
+
+#[derive(Debug)]
+struct Window {
+    pipeline: Arc<Pipeline>,
+    id: ProducerId,
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        self.pipeline.change(|s| s.drop_producer(self.id));
+    }
+}
+
+impl Producer {
+    pub(crate) fn open(shared: &Arc<Shared>, topic: &str, config: ProducerConfig) -> Result<Self> {
+        let declares =
+            if config.declare.unwrap_or(shared.config.declare) { Declares::Topic } else { Declares::Nothing };
+        Self::open_for(shared, topic, config, declares)
+    }
+
+    pub(crate) fn open_for(
+        shared: &Arc<Shared>,
+        topic: &str,
+        config: ProducerConfig,
+        declares: Declares,
+    ) -> Result<Self> {
+        crate::topic::check_publish(topic)?;
+        config.check()?;
+        let jetstream = shared.config.jetstream;
+        let target = Arc::new(Target::new(topic, &config, declares));
+        let (delivery_timeout, dedupe) = (config.delivery_timeout, config.dedupe);
+        let id = shared.pipeline.state().add_producer(topic.into(), config, jetstream);
+        if jetstream {
+            shared.pipeline.state().looks_by(id, target.look(shared, id));
+        }
+        let window = Arc::new(Window { pipeline: shared.pipeline.clone(), id });
+        Ok(Self {
+            shared: shared.clone(),
+            id,
+            _window: window,
+            topic: topic.into(),
+            target,
+            jetstream,
+            delivery_timeout,
+            dedupe,
+        })
+    }
+
+    /// The topic it sends to.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Whether messages are stored, and acked: with `JetStream`.
+    pub fn is_durable(&self) -> bool {
+        self.jetstream
+    }
+
+    /// Sends one message and waits for its outcome: the server's ack, or `None` in core mode.
+    ///
+    /// Dropping the future stops the wait, not the message: it still counts in [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// `PublishRejected` and its kinds: not stored, and never will be. `PublishUnknown`: the deadline passed.
+    pub async fn send(&self, body: &[u8], options: SendOptions) -> Result<Option<PubAck>> {
+        let (done, rx) = Completion::task();
+        if let Submitted::Done = self.submit(body, options, done)? {
+            return Ok(None);
+        }
+        match rx.await {
+            Ok(Body::Sent(result)) => result,
+            _ => Err(Error::closed("bus")),
+        }
+    }
+
+    /// Enqueues one message without waiting; a failure shows at the next [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// `Backpressure` when `max_in_flight` sends are unsettled.
+    pub fn send_nowait(&self, body: &[u8], options: SendOptions) -> Result<()> {
+        self.submit(body, options, Completion::Nobody).map(|_| ())
+    }
+
+    /// Sends many messages; one result each, in order.
+    pub async fn send_many<B: AsRef<[u8]>>(
+        &self,
+        bodies: &[B],
+        options: &SendOptions,
+    ) -> Result<Vec<Result<Option<PubAck>>>> {
+        let (done, rx) = Completion::task();
+        self.start_send_many(bodies.iter().map(AsRef::as_ref), options, done)?;
+        match rx.await {
+            Ok(Body::Many(results)) => Ok(results),
+            _ => Err(Error::closed("bus")),
+        }
+    }
+
+    /// Waits until every send before it is settled.
+    ///
+    /// # Errors
+    /// What failed since the last flush and was reported to nobody.
+    pub async fn flush(&self) -> Result<()> {
+        let (done, rx) = Completion::task();
+        self.start_flush(done);
+        match rx.await {
+            Ok(Body::Done(result)) => result,
+            _ => Err(Error::closed("bus")),
+        }
+    }
+
+    /// From now on failures that nobody waits for (of `send_nowait`, and of waits that were given up) are told to this
+    /// listener, instead of to the next flush.
+    pub fn on_error(&self, listener: Listener) {
+        self.shared.pipeline.state().listen(self.id, listener);
+    }
+
+    /// Hosts: starts a send. True when it waits for its completion, false when it is done already (core mode).
+    pub fn start_send(&self, body: &[u8], options: SendOptions, done: Completion) -> Result<bool> {
+        Ok(matches!(self.submit(body, options, done)?, Submitted::Pending { .. }))
+    }
+
+    /// Hosts: the shortest way of a core message without key, id or headers, with a connection and room; false where
+    /// another way has to be taken, which tells of anything wrong.
+    pub fn try_send_plain(&self, body: &[u8]) -> bool {
+        !self.jetstream && self.shared.pipeline.submit_plain(self.id, &[body], self.limit()) == 1
+    }
+
+    /// Hosts: sends at once where that needs no completion, in core mode with a connection and room; false otherwise.
+    pub fn try_send_core(&self, body: &[u8], options: &SendOptions) -> Result<bool> {
+        if self.jetstream || !self.shared.link.is_connected() {
+            return Ok(false);
+        }
+        match self.submit(body, options.clone(), Completion::Nobody) {
+            Ok(Submitted::Done) => Ok(true),
+            // Full, or just disconnected: the caller waits for a place.
+            Ok(Submitted::Pending { .. }) => Ok(true),
+            Err(e) if e.kind() == ErrorKind::Backpressure => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Hosts: starts a `send_many` with its bodies; every message gets an outcome through `done`.
+    pub fn start_send_many<'a>(
+        &self,
+        bodies: impl ExactSizeIterator<Item = &'a [u8]>,
+        options: &SendOptions,
+        done: Completion,
+    ) -> Result<()> {
+        if options.id.is_some() {
+            let text = "one id cannot serve many messages: leave it out";
+            return Err(Error::new(ErrorKind::InvalidHeader, text).topic(&*self.topic));
+        }
+        if options.expected_last_sequence.or(options.expected_last_subject_sequence).is_some() {
+            let text = "one expected sequence cannot hold for many messages: send them one by one";
+            return Err(Error::new(ErrorKind::InvalidHeader, text).topic(&*self.topic));
+        }
+        let (headers, bodies): (_, Vec<&[u8]>) = (self.headers(options)?, bodies.collect());
+        let plain = !self.jetstream && headers.is_none();
+        let sent = if plain { self.shared.pipeline.submit_plain(self.id, &bodies, self.limit()) } else { 0 };
+        if sent == bodies.len() {
+            done.complete(Body::Many(vec![Ok(None); sent]));
+            return Ok(());
+        }
+        let many = Many::new(bodies.len(), done);
+        let item = |index: usize| Completion::Item { many: many.clone(), index };
+        let mut post = Post::default();
+        (0..sent).for_each(|index| post.add(item(index), Body::Sent(Ok(None))));
+        let key: Option<Arc<str>> = options.key.as_deref().map(Into::into);
+        let mut prepare = false;
+        for (n, part) in bodies[sent..].chunks(MANY).enumerate() {
+            let first = sent + n * MANY;
+            let fits =
+                |(at, body): (usize, &&[u8])| match self.check_size(body.len(), headers.as_ref(), false) {
+                    Ok(()) => Some(first + at),
+                    Err(e) => {
+                        post.add(item(first + at), Body::Sent(Err(e)));
+                        None
+                    }
+                };
+            let places: Vec<usize> = part.iter().enumerate().filter_map(fits).collect();
+            let submission = |index: &usize| Submission {
+                body: bodies[*index],
+                headers: headers.clone(),
+                key: key.clone(),
+                has_id: false,
+                done: item(*index),
+            };
+            let mut places_left = places.iter();
+            self.shared.pipeline.submit_many(self.id, places.iter().map(submission), |submitted| {
+                let index = places_left.next().copied().unwrap_or_default();
+                match submitted {
+                    Ok(Submitted::Pending { prepare: p }) => prepare |= p,
+                    Ok(Submitted::Done) => post.add(item(index), Body::Sent(Ok(None))),
+                    Err(e) => post.add(item(index), Body::Sent(Err(e))),
+                }
+            });
+        }
+        if prepare {
+            self.prepare();
+        }
+        Ok(())
+    }
+
+    /// Hosts: starts a flush.
+    pub fn start_flush(&self, done: Completion) {
+        if self.jetstream {
+            let mut post = Post::default();
+            return self.shared.pipeline.change(|s| s.flush(self.id, done, &mut post));
+        }
+        // In core mode nothing is acked, so the flush is a round trip behind everything sent before it.
+        // The producer itself goes along: its last handle may be dropped before the flush has begun.
+        let this = self.clone();
+        crate::runtime::spawn(async move {
+            let (shared, id, timeout) = (&this.shared, this.id, this.delivery_timeout);
+            let (settled, rx) = Completion::task();
+            shared.pipeline.change(|s| s.flush(id, settled, &mut Post::default()));
+            let result = match rx.await {
+                Ok(Body::Done(Ok(()))) => match shared.round_trip(timeout).await {
+                    Ok(()) => shared.pipeline.denied_until_now(id).await,
+                    failed => failed,
+                },
+                Ok(Body::Done(failed)) => failed,
+                _ => Err(Error::closed("bus")),
+            };
+            done.complete(Body::Done(result));
+        });
+    }
+
+    /// Hosts: nobody waits for these sends any more; their failures are the next flush's.
+    /// Says which of them were still under way; of the others, the results are on their way to the host.
+    pub fn abandon(&self, mailbox: &Arc<Mailbox>, tokens: &HashSet<u64>) -> Vec<u64> {
+        if tokens.is_empty() {
+            return Vec::new();
+        }
+        self.shared.pipeline.state().abandon(self.id, mailbox, tokens)
+    }
+
+    /// Whether both are handles of one producer.
+    pub fn is(&self, other: &Self) -> bool {
+        self.id == other.id && Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// Hosts: a failure whose waiter was gone; the next flush reports it.
+    pub fn unreported(&self, e: Error) {
+        let mut post = Post::default();
+        self.shared.pipeline.state().unreported(self.id, e, &mut post);
+    }
+
+    /// Refuses further sends; those under way go on to their outcome.
+    pub fn close(&self) {
+        self.shared.pipeline.state().close_producer(self.id);
+    }
+
+    fn limit(&self) -> usize {
+        match self.shared.client.max_payload() {
+            0 => usize::MAX,
+            limit => limit,
+        }
+    }
+
+    fn headers(&self, options: &SendOptions) -> Result<Option<Headers>> {
+        if let (false, Some(name)) = (self.jetstream, options.needs_jetstream()) {
+            let text = format!(
+                "{name} needs JetStream: connect with jetstream on (NATS_USE_JETSTREAM), or leave it out"
+            );
+            return Err(Error::config(text).topic(&*self.topic));
+        }
+        checked_headers(options).map_err(|e| e.topic(&*self.topic))
+    }
+
+    fn check_size(&self, body: usize, headers: Option<&Headers>, has_id: bool) -> Result<()> {
+        let generated = (self.jetstream && self.dedupe && !has_id).then_some(LONGEST_ID);
+        let (size, limit) = (body + headers_len(headers, generated), self.limit());
+        if size > limit {
+            let text = format!(
+                "the message has {size} bytes with its headers; the server's limit (max_payload) is {limit}"
+            );
+            return Err(Error::new(ErrorKind::TooLarge, text).topic(&*self.topic));
+        }
+        Ok(())
+    }
+
+    fn submit(&self, body: &[u8], options: SendOptions, done: Completion) -> Result<Submitted> {
+        let headers = self.headers(&options)?;
+        self.check_size(body.len(), headers.as_ref(), options.id.is_some())?;
+        let submission = Submission {
+            body,
+            headers,
+            key: options.key.map(Into::into),
+            has_id: options.id.is_some(),
+            done,
+        };
+        let submitted = self.shared.pipeline.submit(self.id, submission)?;
+        if let Submitted::Pending { prepare: true } = submitted {
+            self.prepare();
+        }
+        Ok(submitted)
+    }
+
+    /// Looks the stream up, or declares it, while the first messages are held.
+    fn prepare(&self) {
+        let this = self.clone();
+        crate::runtime::spawn(async move {
+            let until = Instant::now() + this.delivery_timeout;
+            let result = loop {
+                match this.target.find(&this.shared).await {
+                    // An outage is no answer: the messages wait for theirs until their own deadline.
+                    Err(e) if matches!(e.kind(), ErrorKind::Timeout | ErrorKind::Connection) => {
+                        if Instant::now() >= until || this.shared.link.state() == State::Closed {
+                            let text = "the stream could not be looked up in time: the message is not stored";
+                            break Err(Error::new(ErrorKind::NotSent, text)
+                                .topic(&*this.topic)
+                                .server(e.to_string()));
+                        }
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                    other => break other,
+                }
+            };
+            let mut post = Post::default();
+            this.shared.pipeline.change(|s| s.prepared(this.id, result, &mut post));
+        });
+    }
+}
