@@ -46,6 +46,17 @@ target/.node-$(PROFILE): $(RUST) $(shell find bindings-node/src bindings-node/ts
 	npm run --silent build$(if $(filter release,$(PROFILE)),,:debug)
 	@rm -f target/.node-* && touch $@
 
+GENERATED := bindings-python/python/nats_eventbus/_generated bindings-node/ts/generated docs/reference.md
+
+gen: setup ## What both bindings and the reference say of the core's tables
+	cargo run -q -p gen
+	$(VENV)/bin/ruff check -q --fix bindings-python/python/nats_eventbus/_generated
+	$(VENV)/bin/ruff format -q bindings-python/python/nats_eventbus/_generated
+	npx biome check --write --log-level=error bindings-node/ts/generated
+
+gen-check: gen ## Fails when a generated file is not current
+	git diff --exit-code --stat -- $(GENERATED)
+
 test-rust: setup ## Rust tests
 	cargo test -q -p nats-eventbus
 

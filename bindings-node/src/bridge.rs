@@ -13,8 +13,9 @@ use napi::{Env, bindgen_prelude::*, threadsafe_function::ThreadsafeFunctionCallM
 use napi_derive::napi;
 use nats_eventbus::{
     Config, Credentials, CredentialsSource, Error, ErrorKind, Producer, PubAck, Question,
+    duration::Unit,
     host::{
-        Completion, Listener, Mailbox,
+        Completion, Listener, Mailbox, from_host,
         mailbox::{Body, Letter},
     },
 };
@@ -191,7 +192,9 @@ impl Bridge {
         candidates: Vec<String>,
         source: Option<f64>,
     ) -> Result<Object<'env>> {
-        let (settings, office) = (convert::named(&settings)?, self.office.clone());
+        let settings =
+            from_host::<Config>(convert::object(Some(&settings))?, Unit::Milliseconds).or_raise()?;
+        let office = self.office.clone();
         let candidates: Vec<_> = candidates.into_iter().map(PathBuf::from).collect();
         let source = source.map(|token| self.office.source(token));
         convert::promise(env, async move {

@@ -6,7 +6,7 @@ use napi_derive::napi;
 use nats_eventbus::{
     Error, ErrorKind, SendOptions,
     duration::{self, Unit},
-    host::{from_host, settings},
+    host::{schema::Typed, settings},
     runtime,
 };
 use serde::de::DeserializeOwned;
@@ -50,14 +50,14 @@ pub fn milliseconds(value: Either<f64, String>, name: String) -> napi::Result<f6
     Ok(time(&value, &name)?.as_secs_f64() * 1e3)
 }
 
-/// Settings as the JSON text of an object under their JavaScript names.
-pub(crate) fn named(json: &str) -> napi::Result<serde_json::Value> {
-    let value = serde_json::from_str(json).map_err(|e| config(format!("settings: {e}")))?;
-    from_host(value, Unit::Milliseconds).or_raise()
+/// The JSON text of an object.
+pub(crate) fn object(json: Option<&str>) -> napi::Result<serde_json::Value> {
+    let read = serde_json::from_str(json.unwrap_or("null"));
+    read.map_err(|e| config(format!("settings: {e}")))
 }
 
-pub(crate) fn set<T: DeserializeOwned>(json: &str) -> napi::Result<T> {
-    settings(named(json)?).or_raise()
+pub(crate) fn set<T: Typed + DeserializeOwned>(json: &str) -> napi::Result<T> {
+    settings(object(Some(json))?, Unit::Milliseconds).or_raise()
 }
 
 /// Builds a topic from its tokens.
@@ -117,9 +117,4 @@ where
         }
     });
     Ok(promise)
-}
-
-/// A struct of the core as JSON text.
-pub(crate) fn json<T: serde::Serialize>(value: &T) -> nats_eventbus::Result<String> {
-    serde_json::to_string(value).map_err(|e| Error::new(ErrorKind::Internal, e.to_string()))
 }

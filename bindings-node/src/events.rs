@@ -2,7 +2,7 @@
 
 use crate::bridge::Office;
 use napi_derive::napi;
-use nats_eventbus::HostFeed;
+use nats_eventbus::{HostFeed, duration::Unit};
 use std::sync::Arc;
 
 /// The feed of one listener: events or notices.
@@ -23,7 +23,7 @@ impl Events {
     /// An event that is there already, as JSON.
     #[napi(catch_unwind)]
     pub fn take(&self) -> Option<String> {
-        self.inner.take_json().map(|e| e.to_string())
+        self.inner.take_json(Unit::Milliseconds)
     }
     /// Whether none is left and none will come.
     #[napi(catch_unwind)]

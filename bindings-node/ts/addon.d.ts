@@ -23,46 +23,20 @@ export declare class Bridge {
 
 /** An open bus. */
 export declare class Bus {
-  /** Connecting, connected, disconnected or closed. */
-  get state(): string
-  /** The connection's name. */
-  get name(): string
-  /** Whether messages are stored and acked. */
-  get jetstream(): boolean
-  /** How long closing may wait for handlers, in milliseconds. */
-  get drainTimeout(): number
-  /** The server, as JSON. */
-  server(): string
-  /** What the settings allow and is still unwise. */
-  get warnings(): Array<string>
+  /** For its rare calls. */
+  handle(): Handle
   /** What happens to the connection from now on. */
   events(): Events
   /** What operators should read in the logs. */
   notices(): Events
-  /** Takes failed consumers out of the problems of `health`; how many. */
-  dismiss(topic?: string | undefined | null, group?: string | undefined | null): number
-  /** Drops the connection and makes a new one. */
-  forceReconnect(): Promise<void>
-  /** How the bus is, as JSON. */
-  health(timeout: Time): Promise<string>
-  /** What was counted, as JSON. */
-  metrics(): string
   /** A producer for one topic. */
   producer(topic: string, settings: string): Producer
   /** A consumer of a topic for a group. */
   consumer(topic: string, settings: string): Promise<Consumer>
-  /** The dead letters of a topic and a group. */
-  deadLetters(topic: string, group: string, stream?: string | undefined | null): DeadLetters
   /** The requests on a topic, shared among the responders of a group. */
   respond(topic: string, group: string): Promise<Responder>
   /** Starts a request; its reply comes under the token. */
   request(token: number, topic: string, body: Uint8Array, timeout: Time, extras?: Extras | undefined | null): void
-  /** All streams, as JSON. */
-  streams(): Promise<string>
-  /** A stream by name. */
-  stream(name: string): Stream
-  /** Declares a stream; its description, as JSON. */
-  declareStream(name: string, subjects: Array<string>): Promise<string>
   /** Closes the connection and all that is on it. */
   close(): Promise<void>
 }
@@ -102,28 +76,6 @@ export declare class Consumer {
   close(): Promise<void>
 }
 
-/** A message that could not be handled. */
-export declare class DeadLetter {
-  /** What it holds. */
-  parts(): DeadLetterParts
-  /** Sends it to its group again; then it is removed. */
-  replay(): Promise<void>
-  /** Removes it. False when it was removed already. */
-  discard(): Promise<boolean>
-}
-
-/** The dead letters of a topic and a group. */
-export declare class DeadLetters {
-  /** The first letter behind a position, or null. */
-  nextAfter(position: number): Promise<DeadLetter | null>
-  /** The last position there is now. */
-  last(): Promise<number>
-  /** Replays all there are now; how many. */
-  replay(): Promise<number>
-  /** Removes all there are now; how many. */
-  discard(): Promise<number>
-}
-
 /** The feed of one listener: events or notices. */
 export declare class Events {
   /** An event that is there already, as JSON. */
@@ -134,6 +86,12 @@ export declare class Events {
   arm(token: number): boolean
   /** Ends the listening. */
   close(): void
+}
+
+/** A noun of the core. */
+export declare class Handle {
+  /** Makes a call with arguments as JSON: its result, or a promise of it. */
+  call(name: string, arguments?: string | undefined | null): Answer | Promise<Answer>
 }
 
 /** Sends to one topic. */
@@ -180,12 +138,14 @@ export declare class Responder {
   close(): Promise<void>
 }
 
-/** A stream by name. */
-export declare class Stream {
-  /** Its name. */
-  get name(): string
-  /** What the server says of it, as JSON. */
-  info(): Promise<string>
+/** What a call gives; only what applies is there. */
+export interface Answer {
+  /** The value, or the fields of the noun, as JSON. */
+  json?: string
+  /** A noun with calls of its own. */
+  handle?: Handle
+  /** The bytes that belong to it. */
+  body?: Buffer
 }
 
 /** Letters and wake-ups so far. */
@@ -195,41 +155,6 @@ export interface BridgeCounts {
   /** Times it was woken for them. */
   wakes: number
 }
-
-/** What a dead letter holds. */
-export interface DeadLetterParts {
-  /** Its sequence among the dead letters. */
-  position: number
-  /** The topic it was sent to. */
-  topic: string
-  /** The stream it is from. */
-  stream: string
-  /** Its sequence there. */
-  sequence: number
-  /** The group that could not handle it. */
-  group: string
-  /** What the last attempt failed with. */
-  reason: string
-  /** Attempts made. */
-  attempts: number
-  /** How often handlers failed on it, or died with it. */
-  failures: number
-  /** When it became a dead letter: Unix time in milliseconds. */
-  time: number
-  /** The key it was sent with. */
-  key?: string
-  /** The id it was sent with. */
-  id?: string
-  /** Name, value, name, value. */
-  headers: Array<string>
-  /** Its body. */
-  body: Buffer
-  /** The size of a body that was not kept. */
-  truncated?: number
-}
-
-/** Every kind of error, parents before children. */
-export declare function errorKinds(): Array<KindOfError>
 
 /** What may go with a body. */
 export interface Extras {
@@ -245,18 +170,6 @@ export interface Extras {
   expectedLastSequence?: number
   /** The sequence the topic's last message must have. */
   expectedLastSubjectSequence?: number
-}
-
-/** A kind of error: its class, that class's parent, its code. */
-export interface KindOfError {
-  /** The class in JavaScript. */
-  class: string
-  /** The class it specialises. */
-  parent: string
-  /** The stable code. */
-  code: string
-  /** Whether the same call may succeed later unchanged. */
-  retryable: boolean
 }
 
 /** A time in milliseconds, whichever way it was written. */

@@ -2,16 +2,17 @@
 import { inspect } from "node:util";
 import { type Body, bytes, checkedEncoder, type Encoder } from "./bodies";
 import type { Bridge } from "./bridge";
-import { Consumer, type ConsumerOptions } from "./consumer";
-import { camel, extras, optionalText, settings, type Time, time } from "./convert";
-import { DeadLetters } from "./dead_letters";
+import { Consumer } from "./consumer";
+import { extras, settings, time } from "./convert";
 import { Draining } from "./draining";
 import { ConfigError, guard, guardAsync } from "./errors";
-import { type ConnectionEvent, ConnectionEvents } from "./events";
+import { ConnectionEvents } from "./events";
 import { checked } from "./failures";
+import { BusCalls } from "./generated/nouns";
+import type { ConnectionEvent } from "./generated/records";
+import type { ConsumerOptions, Time } from "./generated/settings";
 import type { Handler } from "./handlers";
 import type { Headers } from "./headers";
-import { type Health, health } from "./health";
 import { Mark } from "./inside";
 import { warn } from "./listeners";
 import { Message } from "./message";
@@ -22,31 +23,6 @@ import { Producer, type ProducerOptions } from "./producer";
 import { type RequestHandler, Responder, type RespondOptions } from "./responder";
 import { type OnOptions, type Registered, Running } from "./running";
 import { takeSignals } from "./signals";
-import { Stream, type StreamInfo, streamInfo } from "./stream";
-
-/** Where the connection stands. */
-export type State = "connecting" | "connected" | "disconnected" | "closed";
-
-/** The server a bus talks to. */
-export interface ServerInfo {
-  /** Its name. */
-  name: string;
-  /** Its version. */
-  version: string;
-  /** Its host as it names itself. */
-  host: string;
-  /** Its port. */
-  port: number;
-  /** The largest message it takes, in bytes. */
-  maxPayload: number;
-  /** Whether JetStream is on. */
-  jetstream: boolean;
-  /** The cluster it belongs to. */
-  cluster?: string;
-}
-
-/** What was counted since the bus was opened: `sent`, `acked`, `rejected`, `received`, `settled` and others. */
-export type Metrics = Readonly<Record<string, number>>;
 
 interface Part {
   close(): Promise<void>;
@@ -59,7 +35,7 @@ const RESPOND = new Set(["group", "concurrency"]);
 const FOREVER = 0x7fffffff;
 
 /** An open bus. It keeps the process, or the worker thread, alive until it is closed. */
-export class Bus {
+export class Bus extends BusCalls {
   private readonly parts = new Set<Part>();
   private readonly runs = new Set<Promise<void>>();
   private readonly handlers: Registered[] = [];
@@ -77,33 +53,11 @@ export class Bus {
     onLog?: OnLog,
     private readonly encoder?: Encoder,
   ) {
-    this.draining = new Draining(native.drainTimeout);
+    super(native.handle());
+    this.draining = new Draining(this.drainTimeout);
     log(native.notices(), bridge, onLog);
   }
 
-  /** Where the connection stands. */
-  get state(): State {
-    return this.native.state as State;
-  }
-  /** The connection's name. */
-  get name(): string {
-    return this.native.name;
-  }
-  /** Whether messages are stored and acked. */
-  get jetstream(): boolean {
-    return this.native.jetstream;
-  }
-  /** The server connected to, or last connected to. */
-  get server(): ServerInfo {
-    return camel(JSON.parse(guard(() => this.native.server()))) as ServerInfo;
-  }
-  /**
-   * What is allowed and still unwise, each once: a file of secrets that others can read, a stream with fewer replicas
-   * than asked for, a stream declared beside one that already gets the topic. It grows while the bus is open.
-   */
-  get warnings(): readonly string[] {
-    return this.native.warnings;
-  }
   /**
    * What happens to the connection from now on: `for await (const event of bus.events())`. Ends with the event
    * `closed`. Events are kept for a listener that is busy, up to 256; `missed` counts those beyond.
@@ -118,38 +72,6 @@ export class Bus {
   onEvent(listener: (event: ConnectionEvent) => unknown): () => void {
     if (typeof listener !== "function") throw new ConfigError("onEvent: give a function");
     return this.events().tell(listener);
-  }
-  /**
-   * Drops the connection and makes a new one, with another server of the pool if there is one. While reconnecting,
-   * tries at once.
-   * @throws {@link Timeout} when there is none within `apiTimeout`; reconnecting goes on. {@link ConnectionError} when
-   * it was given up.
-   */
-  async forceReconnect(): Promise<void> {
-    await guardAsync(() => this.native.forceReconnect());
-  }
-  /**
-   * How the bus is, for readiness and liveness endpoints: the server is asked for a sign of life, and JetStream whether
-   * it is there. It never rejects for a bus in trouble, nor for a closed one: what is wrong is in `problems`, each with
-   * what to do.
-   * @param options.timeout The time it may take, in milliseconds or as text; default 1 s.
-   * @throws {@link ConfigError} when `timeout` is not a time.
-   */
-  async health(options?: { timeout?: Time }): Promise<Health> {
-    const timeout = time("timeout", options?.timeout) ?? 1000;
-    return health(JSON.parse(await guardAsync(() => this.native.health(timeout))));
-  }
-  /**
-   * Takes consumers that have failed out of {@link health}: those of a topic, of a group, or all.
-   * @returns How many.
-   */
-  dismiss(topic?: string, options?: { group?: string }): number {
-    const given = [optionalText("topic", topic), optionalText("group", options?.group)] as const;
-    return guard(() => this.native.dismiss(...given));
-  }
-  /** What was counted since the bus was opened. */
-  metrics(): Metrics {
-    return camel(JSON.parse(guard(() => this.native.metrics()))) as Metrics;
   }
   /** @internal Results handed to the event loop, and the wake-ups they took. */
   bridgeCounts(): Addon.BridgeCounts {
@@ -185,18 +107,6 @@ export class Bus {
     const consumer = new Consumer(native, home, topic, options);
     this.parts.add(consumer);
     return consumer;
-  }
-
-  /**
-   * The dead letters of a topic and a group; nothing is asked of the server yet. `stream` names the stream of a consumer
-   * that reads one by name.
-   * @throws {@link ConfigError} without JetStream; {@link InvalidTopic}, {@link ClosedError}.
-   */
-  deadLetters(topic: string, options: { group: string; stream?: string }): DeadLetters {
-    const group = optionalText("group", options?.group) ?? "";
-    const stream = optionalText("stream", options?.stream);
-    const native = guard(() => this.native.deadLetters(topic, group, stream));
-    return new DeadLetters(native, topic, group);
   }
 
   private keep(run: Promise<void>): void {
@@ -243,25 +153,6 @@ export class Bus {
     const responder = new Responder(native, home, topic, group, handler, options);
     this.parts.add(responder);
     return responder;
-  }
-
-  /** All streams. */
-  async streams(): Promise<StreamInfo[]> {
-    const all = JSON.parse(await guardAsync(() => this.native.streams())) as unknown[];
-    return all.map(streamInfo);
-  }
-
-  /** A stream by name; nothing is asked of the server yet. */
-  stream(name: string): Stream {
-    return new Stream(guard(() => this.native.stream(name)));
-  }
-
-  /**
-   * Declares a stream over these subjects with the platform's settings; one that is there is left as it is.
-   * @throws {@link ConflictError} when a stream of that name stores other subjects.
-   */
-  async declareStream(name: string, subjects: readonly string[]): Promise<StreamInfo> {
-    return streamInfo(JSON.parse(await guardAsync(() => this.native.declareStream(name, [...subjects]))));
   }
 
   /**

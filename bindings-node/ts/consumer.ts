@@ -1,84 +1,16 @@
 /** The consumer. */
 import { inspect } from "node:util";
 import { type Bridge, unlessAborted } from "./bridge";
-import type { Backoff } from "./connect";
-import { count, type Time, time } from "./convert";
+import { count, time } from "./convert";
 import type { Draining } from "./draining";
 import { ClosedError, guard, guardAsync } from "./errors";
+import type { ConsumerOptions, Time } from "./generated/settings";
 import { type Handler, type HandlerOptions, handle } from "./handlers";
 import type { Mark } from "./inside";
 import type { Message, Settler } from "./message";
 import { type Addon, addon } from "./native";
 import { known } from "./options";
 import { Source } from "./source";
-
-/** Settings of a consumer. */
-export interface ConsumerOptions {
-  /** The workers that share the messages: durable (JetStream) or queue group (core). */
-  group: string;
-  /**
-   * Messages asked for in advance, never above the durable's max ack pending. Default: what can begin soon
-   * (`concurrency` and one more), growing with the measured pace to some 30 ms of work, up to 1024.
-   */
-  prefetch?: number;
-  /** Bytes asked for in advance; one message of any size is always asked for. Default 4 MiB. */
-  prefetchBytes?: number;
-  /** Whether a missing stream is declared. Default: the connection's setting. */
-  declare?: boolean;
-  /**
-   * How long a message is kept from redelivery while a handler has it, from its start; while it is buffered here it
-   * always is. Default 10 min.
-   */
-  maxProcessing?: Time;
-  /** Core mode: messages buffered before new ones are dropped and counted. Default 65536. */
-  pendingLimit?: number;
-  /** For `run`: messages handled at once. Default 1. */
-  concurrency?: number;
-  /**
-   * What is kept in order, retries included. `"key"`: of each key one message at a time, within this consumer; two
-   * processes of a group can still hold one message of a key each, and a delivery lost on its way, with a server that
-   * died, comes again after the ack wait, perhaps behind later ones of its key. `"stream"`: the whole group, all its
-   * processes, one message at a time (the durable's max ack pending is 1). Default: nothing, beyond what a `concurrency` of 1 does
-   * until the first retry.
-   */
-  order?: "key" | "stream";
-  /**
-   * For `run`: how often handlers fail on a message, or die with it, before it becomes a dead letter. Deliveries that no
-   * handler began do not count. Default 3, or the durable's own limit of deliveries if that is lower.
-   */
-  maxDeliver?: number;
-  /** For `run`: the wait before a failed message is delivered again. Default 1 s, doubling up to 60 s. */
-  backoff?: Backoff;
-  /** For `run`: whether what cannot be handled is kept in `<STREAM>_DLQ`; else it is terminated. Default true. */
-  deadLetter?: boolean;
-  /**
-   * The durable's ack wait: how long the server waits before it delivers an unsettled message again, in milliseconds or
-   * as text; at least 100 ms. Default: what the durable has, 30 s in a new one.
-   */
-  ackWait?: Time;
-  /**
-   * The durable's max ack pending: unsettled messages of all workers together. Default: what the durable has, 65536 in
-   * a new one.
-   */
-  maxAckPending?: number;
-  /**
-   * Where a new durable begins: with all that the stream has, with what is stored from now on, with the last message,
-   * or with the last one of each topic. Default `"all"`.
-   */
-  deliver?: "all" | "new" | "last" | "last_per_subject";
-  /**
-   * Whether an existing durable with other settings than those given is updated. Default false: then it is a
-   * {@link ConflictError} that names each.
-   */
-  update?: boolean;
-  /**
-   * The stream to read, by name: a mirror, an aggregate, a transformed one; the topic is then as that stream stores it.
-   * Default: the stream that stores the topic.
-   */
-  stream?: string;
-  /** An existing durable to bind to by name, with its own filters, whatever the topic. Default: the group's. */
-  durable?: string;
-}
 
 const FETCH = new Set(["timeout", "signal"]);
 /** Acks handed to the core in one call at most. */

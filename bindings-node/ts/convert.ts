@@ -1,12 +1,10 @@
 /** JavaScript values on their way to the addon: what goes with a body, settings, times. */
 import { inspect } from "node:util";
 import { ConfigError } from "./errors";
+import type { Time } from "./generated/settings";
 import { type Headers, headerList } from "./headers";
 import type { Addon } from "./native";
 import { known } from "./options";
-
-/** A time: milliseconds, or a text such as `"250ms"`, `"30s"`, `"5m"`. */
-export type Time = number | string;
 
 /** What may go with one body. */
 export interface SendOptions {
@@ -91,12 +89,4 @@ export function count(name: string, value: unknown, otherwise: number): number {
     throw new ConfigError(`${name} is ${String(value)}: give a whole number from 1 on`);
   }
   return value;
-}
-
-/** @internal The core's names in camelCase. */
-export function camel(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(camel);
-  if (value === null || typeof value !== "object") return value ?? undefined;
-  const name = (s: string) => s.replace(/_([a-z])/g, (_, c: string) => c.toUpperCase());
-  return Object.fromEntries(Object.entries(value).map(([k, v]) => [name(k), camel(v)]));
 }

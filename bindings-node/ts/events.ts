@@ -1,61 +1,9 @@
 /** What happens to a connection, as an async iterator and to listeners. */
 import type { Bridge } from "./bridge";
 import { guard } from "./errors";
+import { type ConnectionEvent, readConnectionEvent } from "./generated/records";
 import { tell } from "./listeners";
 import type { Addon } from "./native";
-
-/**
- * What happened: `connecting` (a server could not be reached, others are tried), `connected`, `disconnected`,
- * `reconnected`, `auth_failed` (credentials refused, expired or revoked), `lame_duck` (the server is about to shut
- * down), `slow_consumer` (core messages were dropped), `permission_denied`, `closed`.
- */
-export type ConnectionEventKind =
-  | "connecting"
-  | "connected"
-  | "disconnected"
-  | "reconnected"
-  | "auth_failed"
-  | "lame_duck"
-  | "slow_consumer"
-  | "permission_denied"
-  | "closed";
-
-/** Something that happened to a connection. */
-export interface ConnectionEvent {
-  /** What. */
-  readonly kind: ConnectionEventKind;
-  /** The server concerned, as `host:port`. */
-  readonly server?: string;
-  /** Why, in words; never a secret. */
-  readonly cause?: string;
-  /** The topic concerned. */
-  readonly topic?: string;
-  /** When. */
-  readonly time: Date;
-  /** Events before this one that this listener was too slow for. */
-  readonly missed: number;
-}
-
-interface Wire {
-  kind: ConnectionEventKind;
-  server: string | null;
-  cause: string | null;
-  topic: string | null;
-  time: number;
-  missed: number;
-}
-
-function read(text: string): ConnectionEvent {
-  const { kind, server, cause, topic, time, missed } = JSON.parse(text) as Wire;
-  return {
-    kind,
-    ...(server !== null && { server }),
-    ...(cause !== null && { cause }),
-    ...(topic !== null && { topic }),
-    time: new Date(time * 1000),
-    missed,
-  };
-}
 
 /** @internal Waits for what a feed has next, as JSON; null at its end. */
 export async function next(feed: Addon.Events, bridge: Bridge): Promise<string | null> {
@@ -81,7 +29,9 @@ export class ConnectionEvents implements AsyncIterableIterator<ConnectionEvent, 
   /** Waits for the next event. */
   async next(): Promise<IteratorResult<ConnectionEvent, undefined>> {
     const text = await next(this.native, this.bridge);
-    return text === null ? { done: true, value: undefined } : { done: false, value: read(text) };
+    return text === null
+      ? { done: true, value: undefined }
+      : { done: false, value: readConnectionEvent(JSON.parse(text)) };
   }
 
   /** Ends the listening. */

@@ -1,10 +1,10 @@
 /** Handlers: so many at once, and what their ends mean for the message. */
 import { AsyncResource } from "node:async_hooks";
 import type { Consumer } from "./consumer";
-import type { Time } from "./convert";
 import type { Draining } from "./draining";
 import { Reject, RetryAfter } from "./errors";
 import { checked, described, find, ran } from "./failures";
+import type { Time } from "./generated/settings";
 import type { Mark } from "./inside";
 import { tell, warn } from "./listeners";
 import type { Message } from "./message";

@@ -8,12 +8,11 @@ import "./habits";
 
 export type { Body, Encoder } from "./bodies";
 export type { Sent } from "./bridge";
-export { Bus, type Metrics, type ServerInfo, type State } from "./bus";
-export { type Backoff, type ConnectOptions, connect, type Tls } from "./connect";
-export { Consumer, type ConsumerOptions } from "./consumer";
-export type { SendOptions, Time } from "./convert";
+export { Bus } from "./bus";
+export { type ConnectOptions, connect } from "./connect";
+export { Consumer } from "./consumer";
+export type { SendOptions } from "./convert";
 export type { Credentials, CredentialsSource } from "./credentials";
-export { DeadLetter, DeadLetters } from "./dead_letters";
 export {
   AuthError,
   Backpressure,
@@ -43,14 +42,32 @@ export {
   TooLarge,
   WrongSequence,
 } from "./errors";
-export { type ConnectionEvent, type ConnectionEventKind, ConnectionEvents } from "./events";
+export { ConnectionEvents } from "./events";
+export { DeadLetter, DeadLetters, Stream } from "./generated/nouns";
+export type {
+  ConnectionEvent,
+  ConnectionEventKind,
+  ConsumerHealth,
+  ConsumerInfo,
+  Deliver,
+  Health,
+  JetStreamHealth,
+  Metrics,
+  Notice,
+  NoticeKind,
+  NoticeLevel,
+  Order,
+  ServerInfo,
+  State,
+  StreamInfo,
+  StreamLayout,
+} from "./generated/records";
+export type { Backoff, ConsumerOptions, Time, Tls } from "./generated/settings";
 export type { Handler, HandlerContext, HandlerOptions } from "./handlers";
 export type { Headers, HeaderValue } from "./headers";
-export type { ConsumerHealth, Health } from "./health";
 export { Message, PubAck } from "./message";
-export type { Notice, NoticeKind, NoticeLevel, OnLog } from "./notices";
+export type { OnLog } from "./notices";
 export { Producer, type ProducerOptions, type SendManyOptions } from "./producer";
 export { type RequestHandler, Responder, type RespondOptions } from "./responder";
 export type { OnOptions } from "./running";
-export { Stream, type StreamInfo } from "./stream";
 export { topic } from "./topic";

@@ -1,8 +1,9 @@
 /** Messages and acks. */
 import { isUtf8 } from "node:buffer";
 import { inspect } from "node:util";
-import { type Time, time } from "./convert";
+import { time } from "./convert";
 import { DecodeError, guard } from "./errors";
+import type { Time } from "./generated/settings";
 import { lookUp } from "./headers";
 import { decode } from "./json";
 import type { Addon } from "./native";

@@ -2,24 +2,15 @@
 import { inspect } from "node:util";
 import { type Body, bytes, type Encoder } from "./bodies";
 import type { Bridge, Sent } from "./bridge";
-import { extras, type SendOptions, type Time } from "./convert";
+import { extras, type SendOptions } from "./convert";
 import { ConfigError, type EventBusError, guard, typed } from "./errors";
+import type { ProducerSettings } from "./generated/settings";
 import type { PubAck } from "./message";
 import type { Addon } from "./native";
 import { known } from "./options";
 
 /** Settings of a producer. */
-export interface ProducerOptions {
-  /** Sends that may be unsettled at once. Default 1000. */
-  maxInFlight?: number;
-  /** How long a send may take until its outcome, retries included. Default 30 s. */
-  deliveryTimeout?: Time;
-  /** How long an ack is waited for before the message is sent again with the same id. Default 5 s. */
-  ackTimeout?: Time;
-  /** Whether messages carry an id so that a retry never stores twice. Default true. */
-  dedupe?: boolean;
-  /** Whether a missing stream is declared. Default: the connection's setting. */
-  declare?: boolean;
+export interface ProducerOptions extends ProducerSettings {
   /** Makes the bytes or the text of each body that is neither. Default: the connection's, else JSON. */
   encoder?: Encoder;
   /**

@@ -1,6 +1,7 @@
 /** One call of `bus.run`: opens the consumers, runs their handlers, drains them at the end. */
 import { AsyncResource } from "node:async_hooks";
-import type { Consumer, ConsumerOptions } from "./consumer";
+import type { Consumer } from "./consumer";
+import type { ConsumerOptions } from "./generated/settings";
 import type { Handler, HandlerOptions } from "./handlers";
 
 /** Settings of a handler registered with {@link Bus.on}. */

@@ -1,20 +1,11 @@
 //! The bus.
 
 use crate::{
-    bridges::Bridges,
-    consumer::Consumer,
-    convert,
-    dead_letters::DeadLetters,
-    errors::{OrRaise, raise},
-    events::Events,
-    producer::Producer,
-    ready,
+    bridges::Bridges, consumer::Consumer, convert, errors::OrRaise, events::Events, handle::Handle,
+    producer::Producer, ready,
 };
-use nats_eventbus::{Config, State, runtime::Own};
-use pyo3::{
-    prelude::*,
-    types::{PyDict, PyString},
-};
+use nats_eventbus::{Config, duration::Unit, host::from_host, runtime::Own};
+use pyo3::{prelude::*, types::PyDict};
 use std::{path::PathBuf, sync::Arc};
 
 /// Connects: settings by name, places where a `nats-server` for `local://` may be, and a function that is called with
@@ -27,7 +18,7 @@ pub(crate) fn connect<'py>(
     source: Option<Py<PyAny>>,
     settings: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let given = convert::json_settings(settings)?;
+    let given = from_host::<Config>(convert::json_object(settings)?, Unit::Seconds).or_raise(py)?;
     let bridges = Arc::<Bridges>::default();
     let bridge = bridges.current(py)?;
     let source = source.map(|f| bridge.source(f));
@@ -43,45 +34,15 @@ pub(crate) struct Bus {
     bridges: Arc<Bridges>,
 }
 
-/// A struct of the core as a dict.
-pub(crate) fn dict<'py, T: serde::Serialize>(py: Python<'py>, value: &T) -> PyResult<Bound<'py, PyAny>> {
-    let text = serde_json::to_string(value).map_err(|e| {
-        raise(py, &nats_eventbus::Error::new(nats_eventbus::ErrorKind::Internal, e.to_string()))
-    })?;
-    py.import("json")?.call_method1("loads", (PyString::new(py, &text),))
-}
-
 #[pymethods]
 impl Bus {
     /// Whether this process opened it.
     fn is_ours(&self) -> bool {
         self.inner.is_ours()
     }
-    /// In a forked child nothing is open.
-    #[getter]
-    fn state(&self) -> &'static str {
-        self.inner.get().map_or(State::Closed, nats_eventbus::Bus::state).as_str()
-    }
-    #[getter]
-    fn name(&self) -> &str {
-        &self.inner.fixed().config().name
-    }
-    #[getter]
-    fn jetstream(&self) -> bool {
-        self.inner.fixed().config().jetstream
-    }
-    #[getter]
-    fn server<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        dict(py, &self.inner.get().or_raise(py)?.server())
-    }
-    #[getter]
-    fn drain_timeout(&self) -> f64 {
-        self.inner.fixed().config().drain_timeout.as_secs_f64()
-    }
-    /// What the settings allow and is still unwise.
-    #[getter]
-    fn warnings(&self) -> Vec<String> {
-        self.inner.fixed().warnings()
+    /// For its rare calls.
+    fn handle(&self, py: Python<'_>) -> PyResult<Handle> {
+        Ok(Handle::new(self.inner.get().or_raise(py)?.clone().into(), self.bridges.clone()))
     }
     fn events(&self, py: Python<'_>) -> PyResult<Events> {
         Ok(Events::new(self.inner.get().or_raise(py)?.events(), self.bridges.clone()))
@@ -89,23 +50,6 @@ impl Bus {
     /// What operators should read in the logs.
     fn notices(&self, py: Python<'_>) -> PyResult<Events> {
         Ok(Events::new(self.inner.get().or_raise(py)?.notices(), self.bridges.clone()))
-    }
-    /// Takes failed consumers out of the problems of `health`; how many.
-    #[pyo3(signature = (topic=None, group=None))]
-    fn dismiss(&self, py: Python<'_>, topic: Option<&str>, group: Option<&str>) -> PyResult<usize> {
-        Ok(self.inner.get().or_raise(py)?.dismiss(topic, group))
-    }
-    fn force_reconnect<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let bus = self.inner.get().or_raise(py)?.clone();
-        self.bridges.current(py)?.call(py, async move { bus.force_reconnect().await }, |py, ()| Ok(py.None()))
-    }
-    fn health<'py>(&self, py: Python<'py>, timeout: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let (bus, timeout) = (self.inner.get().or_raise(py)?.clone(), convert::time(timeout, "timeout")?);
-        let work = async move { Ok(bus.health(timeout).await) };
-        self.bridges.current(py)?.call(py, work, |py, health| dict(py, &health).map(Bound::unbind))
-    }
-    fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        dict(py, &self.inner.get().or_raise(py)?.metrics())
     }
     /// Results handed to event loops, and the wake-ups they took.
     fn bridge_counts(&self) -> (u64, u64) {
@@ -144,18 +88,6 @@ impl Bus {
             .call(py, work, |py, inner| Ok(Py::new(py, Consumer::new(inner, bridges))?.into_any()))
     }
 
-    #[pyo3(signature = (topic, group, stream=None))]
-    fn dead_letters(
-        &self,
-        py: Python<'_>,
-        topic: &str,
-        group: &str,
-        stream: Option<&str>,
-    ) -> PyResult<DeadLetters> {
-        let letters = self.inner.get().or_raise(py)?.dead_letters(topic, group, stream).or_raise(py)?;
-        Ok(DeadLetters::new(letters, self.bridges.clone()))
-    }
-
     fn respond<'py>(&self, py: Python<'py>, topic: String, group: String) -> PyResult<Bound<'py, PyAny>> {
         let (bus, bridges) = (self.inner.get().or_raise(py)?.clone(), self.bridges.clone());
         let work = async move { bus.respond(&topic, &group).await };
@@ -189,52 +121,9 @@ impl Bus {
         Ok(future.into_bound(py).into_any())
     }
 
-    fn streams<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let bus = self.inner.get().or_raise(py)?.clone();
-        self.bridges
-            .current(py)?
-            .call(py, async move { bus.streams().await }, |py, all| dict(py, &all).map(Bound::unbind))
-    }
-
-    fn stream(&self, py: Python<'_>, name: &str) -> PyResult<Stream> {
-        let inner = Own::new(self.inner.get().or_raise(py)?.stream(name));
-        Ok(Stream { inner, bridges: self.bridges.clone() })
-    }
-
-    fn declare_stream<'py>(
-        &self,
-        py: Python<'py>,
-        name: String,
-        subjects: Vec<String>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let bus = self.inner.get().or_raise(py)?.clone();
-        let work = async move { bus.declare_stream(&name, &subjects).await };
-        self.bridges.current(py)?.call(py, work, |py, info| dict(py, &info).map(Bound::unbind))
-    }
-
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let Ok(bus) = self.inner.get().cloned() else { return ready::none(py) };
         self.bridges.leave();
         self.bridges.current(py)?.call(py, async move { bus.close().await }, |py, ()| Ok(py.None()))
-    }
-}
-
-/// A stream by name.
-#[pyclass(frozen, module = "nats_eventbus._native")]
-pub(crate) struct Stream {
-    inner: Own<nats_eventbus::Stream>,
-    bridges: Arc<Bridges>,
-}
-
-#[pymethods]
-impl Stream {
-    #[getter]
-    fn name(&self) -> &str {
-        self.inner.fixed().name()
-    }
-    fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let stream = self.inner.get().or_raise(py)?.clone();
-        let work = async move { stream.info().await };
-        self.bridges.current(py)?.call(py, work, |py, info| dict(py, &info).map(Bound::unbind))
     }
 }

@@ -4,7 +4,7 @@ use crate::errors::raise;
 use nats_eventbus::{
     Error, ErrorKind, SendOptions,
     duration::Unit,
-    host::{from_host, settings},
+    host::{schema::Typed, settings},
 };
 use pyo3::{
     buffer::PyBuffer,
@@ -65,10 +65,12 @@ static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// A body decoded as JSON; integers are exact.
 pub(crate) fn loads<'py>(body: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
-    let py = body.py();
-    let loads =
-        LOADS.get_or_try_init(py, || Ok::<_, PyErr>(py.import("json")?.getattr("loads")?.unbind()))?;
-    loads.bind(py).call1((body,))
+    loader(body.py())?.call1((body,))
+}
+
+fn loader(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    let loads = LOADS.get_or_try_init(py, || Ok::<_, PyErr>(py.import("json")?.getattr("loads")?.unbind()));
+    Ok(loads?.bind(py))
 }
 
 /// A UTC datetime of Unix nanoseconds.
@@ -185,15 +187,15 @@ fn headers(given: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
 }
 
 /// Keyword arguments as the core's settings, unknown names refused there.
-pub(crate) fn config<T: serde::de::DeserializeOwned>(
+pub(crate) fn config<T: Typed + serde::de::DeserializeOwned>(
     kwargs: Option<&Bound<'_, PyDict>>,
     py: Python<'_>,
 ) -> PyResult<T> {
-    settings(json_settings(kwargs)?).map_err(|e| raise(py, &e))
+    settings(json_object(kwargs)?, Unit::Seconds).map_err(|e| raise(py, &e))
 }
 
-/// Keyword arguments as JSON, times in seconds.
-pub(crate) fn json_settings(kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Value> {
+/// Keyword arguments as JSON.
+pub(crate) fn json_object(kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Value> {
     let Some(kwargs) = kwargs else { return Ok(Value::Null) };
     let py = kwargs.py();
     let mut all = serde_json::Map::new();
@@ -203,7 +205,12 @@ pub(crate) fn json_settings(kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Valu
         let value = json(&value).map_err(wrong)?;
         all.insert(name, value);
     }
-    from_host(Value::Object(all), Unit::Seconds).map_err(|e| raise(py, &e))
+    Ok(Value::Object(all))
+}
+
+/// JSON text as Python has it.
+pub(crate) fn from_json<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    loader(py)?.call1((text,))
 }
 
 pub(crate) fn json(value: &Bound<'_, PyAny>) -> PyResult<Value> {

@@ -2,12 +2,11 @@
 
 use crate::{
     bridges::Bridges,
-    bus::dict,
     convert,
     errors::{OrRaise, raise},
     ready,
 };
-use nats_eventbus::{Credentials, Error, ErrorKind, HostFeed, runtime::Own};
+use nats_eventbus::{Credentials, Error, ErrorKind, HostFeed, duration::Unit, runtime::Own};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -30,7 +29,8 @@ impl Events {
 impl Events {
     /// An event that is there already, as a dict.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.inner.get().or_raise(py)?.take_json().map(|e| dict(py, &e)).transpose()
+        let found = self.inner.get().or_raise(py)?.take_json(Unit::Seconds);
+        found.map(|text| convert::from_json(py, &text)).transpose()
     }
     /// Whether none is left and none will come.
     fn is_over(&self, py: Python<'_>) -> PyResult<bool> {

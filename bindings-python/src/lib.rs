@@ -12,10 +12,10 @@ mod bridges;
 mod bus;
 mod consumer;
 mod convert;
-mod dead_letters;
 mod errors;
 mod events;
 mod future;
+mod handle;
 mod message;
 mod producer;
 mod ready;
@@ -31,23 +31,14 @@ mod _native {
 
     #[pymodule_export]
     use super::{
-        bus::{Bus, Stream, connect},
+        bus::{Bus, connect},
         consumer::Consumer,
-        dead_letters::{DeadLetter, DeadLetters},
         events::{Events, Question},
+        handle::Handle,
         message::{Message, PubAck},
         producer::Producer,
         settled::Settled,
     };
-
-    /// The error kinds of the core: (class, parent, code, retryable).
-    #[pyfunction]
-    fn error_kinds() -> Vec<(&'static str, &'static str, &'static str, bool)> {
-        nats_eventbus::ErrorKind::ALL
-            .iter()
-            .map(|k| (k.class(), k.parent(), k.code(), k.retryable()))
-            .collect()
-    }
 
     /// Builds a topic from tokens.
     #[pyfunction]

@@ -67,26 +67,6 @@ pub(crate) mod serde_seconds {
     }
 }
 
-/// Serde: the same, or nothing.
-pub(crate) mod serde_seconds_option {
-    use serde::{Deserialize, Deserializer, Serializer};
-    use std::time::Duration;
-
-    #[derive(Deserialize)]
-    struct Seconds(#[serde(with = "super::serde_seconds")] Duration);
-
-    #[allow(clippy::ref_option)] // serde's signature
-    pub(crate) fn serialize<S: Serializer>(d: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
-        match d {
-            Some(d) => super::serde_seconds::serialize(d, s),
-            None => s.serialize_none(),
-        }
-    }
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
-        Ok(Option::<Seconds>::deserialize(d)?.map(|Seconds(d)| d))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,13 +8,13 @@ use std::fmt;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident, $class:literal, $code:literal, $parent:literal, $retryable:literal;)*) => {
+    ($($(#[doc = $doc:literal])+ $kind:ident, $class:literal, $code:literal, $parent:literal, $retryable:literal;)*) => {
         /// What went wrong, by what the caller should do about it.
         ///
         /// Each variant names the class it becomes in Python and Node and the stable code it carries.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
-        pub enum ErrorKind { $($(#[$doc])* $kind,)* }
+        pub enum ErrorKind { $($(#[doc = $doc])+ $kind,)* }
 
         impl ErrorKind {
             /// Every kind, parents before children.
@@ -25,6 +25,8 @@ macro_rules! kinds {
             pub const fn class(self) -> &'static str { match self { $(Self::$kind => $class,)* } }
             /// The class this one specialises; the root is `EventBusError`.
             pub const fn parent(self) -> &'static str { match self { $(Self::$kind => $parent,)* } }
+            /// What it means and what to do.
+            pub const fn doc(self) -> &'static [&'static str] { match self { $(Self::$kind => &[$($doc),+],)* } }
             /// Whether the same call may succeed later without being changed.
             pub const fn retryable(self) -> bool { match self { $(Self::$kind => $retryable,)* } }
         }
@@ -32,51 +34,51 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// A setting is wrong: fix the setting named. `ConfigError`.
+    /// A setting is wrong: fix the setting named.
     Config, "ConfigError", "config", "EventBusError", false;
-    /// No connection: the rest is retried for you. `ConnectionError`.
+    /// No connection: the rest is retried for you.
     Connection, "ConnectionError", "connection", "EventBusError", true;
-    /// The server refused the credentials. `AuthError`.
+    /// The server refused the credentials.
     Auth, "AuthError", "connection.auth", "ConnectionError", false;
-    /// The TLS handshake failed: fix certificates or names. `TlsError`.
+    /// The TLS handshake failed: fix certificates or names.
     Tls, "TlsError", "connection.tls", "ConnectionError", false;
-    /// The server denies the subject named: ask for the right. `PermissionError`.
+    /// The server denies the subject named: ask for the right.
     Permission, "PermissionError", "permission", "EventBusError", false;
-    /// The stream, consumer or JetStream itself does not exist: declare it. `NotFoundError`.
+    /// The stream, consumer or JetStream itself does not exist: declare it.
     NotFound, "NotFoundError", "not_found", "EventBusError", false;
-    /// The server or the stream cannot do what was asked: nothing was done. `NotSupportedError`.
+    /// The server or the stream cannot do what was asked: nothing was done.
     NotSupported, "NotSupportedError", "not_supported", "EventBusError", false;
-    /// What exists differs from what was asked: correct one of them. `ConflictError`.
+    /// What exists differs from what was asked: correct one of them.
     Conflict, "ConflictError", "conflict", "EventBusError", false;
-    /// The message is not stored and never will be: change it or make room. `PublishRejected`.
+    /// The message is not stored and never will be: change it or make room.
     PublishRejected, "PublishRejected", "publish.rejected", "EventBusError", false;
-    /// Body, headers or topic are over a limit. `TooLarge`.
+    /// Body, headers or topic are over a limit.
     TooLarge, "TooLarge", "publish.rejected.too_large", "PublishRejected", false;
-    /// An expected sequence did not match. `WrongSequence`.
+    /// An expected sequence did not match.
     WrongSequence, "WrongSequence", "publish.rejected.wrong_sequence", "PublishRejected", false;
-    /// The stream is at its limit and discards new messages. `StreamFull`.
+    /// The stream is at its limit and discards new messages.
     StreamFull, "StreamFull", "publish.rejected.stream_full", "PublishRejected", true;
-    /// Never handed to a live connection before its deadline. `NotSent`.
+    /// Never handed to a live connection before its deadline.
     NotSent, "NotSent", "publish.rejected.not_sent", "PublishRejected", true;
-    /// The topic cannot be published to. `InvalidTopic`.
+    /// The topic cannot be published to.
     InvalidTopic, "InvalidTopic", "publish.rejected.invalid_topic", "PublishRejected", false;
-    /// A header name or value cannot be sent. `InvalidHeader`.
+    /// A header name or value cannot be sent.
     InvalidHeader, "InvalidHeader", "publish.rejected.invalid_header", "PublishRejected", false;
-    /// The deadline passed; it may be stored: check, or send again with the same id. `PublishUnknown`.
+    /// The deadline passed; it may be stored: check, or send again with the same id.
     PublishUnknown, "PublishUnknown", "publish.unknown", "EventBusError", true;
-    /// The window is full: slow down. `Backpressure`.
+    /// The window is full: slow down.
     Backpressure, "Backpressure", "backpressure", "EventBusError", true;
-    /// The time given ran out. `Timeout`.
+    /// The time given ran out.
     Timeout, "Timeout", "timeout", "EventBusError", true;
-    /// Nobody answers the topic. `NoResponders`.
+    /// Nobody answers the topic.
     NoResponders, "NoResponders", "request.no_responders", "EventBusError", true;
-    /// The responder failed; the text is its own. `RequestFailed`.
+    /// The responder failed; the text is its own.
     RequestFailed, "RequestFailed", "request.failed", "EventBusError", false;
-    /// The bus, producer or consumer is closed. `ClosedError`.
+    /// The bus, producer or consumer is closed.
     Closed, "ClosedError", "closed", "EventBusError", false;
-    /// A body is not what it was read as. `DecodeError`.
+    /// A body is not what it was read as.
     Decode, "DecodeError", "decode", "EventBusError", false;
-    /// A defect in this library: please report it. `InternalError`.
+    /// A defect in this library: please report it.
     Internal, "InternalError", "internal", "EventBusError", false;
 }
 

@@ -41,7 +41,7 @@ pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::{Error, ErrorKind, Result};
 pub use jetstream::{
     names::stream_name,
-    stream::{Stream, StreamInfo},
+    stream::{ConsumerInfo, Stream, StreamInfo},
 };
 pub use message::{Delivery, ID_HEADER, KEY_HEADER, Meta, PubAck, SendOptions};
 pub use observe::{

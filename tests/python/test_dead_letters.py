@@ -40,7 +40,7 @@ async def test_listed_replayed_discarded(bus: eb.Bus, topic: str) -> None:
     assert first.stream == f"{topic.replace('.', '_')}_STREAM"
     assert first.truncated is None
     assert datetime.now(UTC) - first.time < timedelta(minutes=1)
-    assert 'reason="cannot"' in repr(first)
+    assert "reason='cannot'" in repr(first)
     async with bus.consumer(topic, group="g") as c, bus.consumer(topic, group="other") as other:
         assert len(await other.fetch(3)) == 3
         await first.replay()

@@ -221,9 +221,9 @@ def test_order_by_key_is_documented_as_it_is() -> None:
     late: the docs say so."""
     late = "perhaps behind later ones of its key"
     for file, words in (
-        ("core/src/config/consumer.rs", "within this consumer"),
-        ("bindings-python/python/nats_eventbus/_bus.py", "processes of a group can still hold one"),
-        ("bindings-node/ts/consumer.ts", "processes of a group can still hold one"),
+        ("core/src/config/consumer.rs", "processes of a group can still hold one"),
+        ("bindings-python/python/nats_eventbus/_generated/openings.py", "processes of a group can still hold one"),
+        ("bindings-node/ts/generated/settings.ts", "processes of a group can still hold one"),
     ):
         text = re.sub(r"[\s/*]+", " ", (ROOT / file).read_text())
         assert words in text, file
@@ -234,7 +234,7 @@ def test_the_sources_are_read() -> None:
     """The check of the checker: it finds tests of each kind by their names."""
     tests = known()
     assert "bus::an_id_is_stored_once_and_the_duplicate_is_reported" in tests.rust
-    assert "pipeline::outcome::tests::answers" in tests.rust
+    assert "publish::pipeline::outcome::tests::answers" in tests.rust
     assert "config::tests::any_backoff" in tests.rust
     assert "test_docs::test_the_sources_are_read" in tests.python
     assert "test_interop::test_one_way" in tests.python

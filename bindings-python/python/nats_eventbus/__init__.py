@@ -12,17 +12,18 @@ async with eb.connect("nats://127.0.0.1:4222", jetstream=True) as bus:
 from . import _check_interpreter as _check_interpreter  # first: it says where the rest cannot be loaded
 from . import _habits as _habits
 from . import _later as _later  # the native module calls it, also in a forked child, which should load nothing
-from ._bus import Bus, ServerInfo
-from ._connect import Connecting, connect
+from ._bus import Bus
+from ._connect import Connecting
 from ._consumer import Consumer
-from ._dead_letters import DeadLetters
-from ._events import Event, Events
+from ._events import Events
+from ._generated.connect import connect
+from ._generated.nouns import DeadLetter, DeadLetters, Stream
+from ._generated.records import ConsumerHealth, ConsumerInfo, Event, Health, ServerInfo, StreamInfo
+from ._generated.settings import Backoff, Tls
 from ._handling import Reject, RetryAfter
-from ._health import ConsumerHealth, Health
-from ._native import DeadLetter, Message, Producer, PubAck, __version__, topic
+from ._native import Message, Producer, PubAck, __version__, topic
 from ._responder import Responder
-from ._settings import Backoff, EventBusWarning, Tls
-from ._stream import Stream, StreamInfo
+from ._warning import EventBusWarning
 from .errors import (
     AuthError,
     Backpressure,
@@ -62,6 +63,7 @@ __all__ = [
     "ConnectionError",
     "Consumer",
     "ConsumerHealth",
+    "ConsumerInfo",
     "DeadLetter",
     "DeadLetters",
     "DecodeError",

@@ -1,54 +1,65 @@
-"""Dead letters: listed, replayed to their one group, discarded."""
+"""What dead letters have besides their calls: iteration, and their bodies."""
 
 from __future__ import annotations
 
+import json
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
+from typing import Any, Generic, TypeVar
 
 from . import _native
+from .errors import DecodeError
 
-__all__ = ["DeadLetters"]
+__all__ = ["Body", "Listing"]
 
 
-class DeadLetters:
-    """The dead letters of a topic and a group, oldest first. Made by :meth:`Bus.dead_letters`.
+class Body:
+    """A letter with a body."""
 
-    async for letter in bus.dead_letters("opencoze_knowledge", group="cg_knowledge"):
-        print(letter.reason, letter.json())
-        await letter.replay()
-    """
-
-    def __init__(self, native: _native.DeadLetters) -> None:
-        self._native = native
+    topic: str
+    position: int
+    truncated: int | None
+    _handle: _native.Handle
 
     @property
-    def topic(self) -> str:
-        """The topic, with its wildcards."""
-        return self._native.topic
+    def body(self) -> bytes:
+        """Its body; empty when it was too large to be kept, see ``truncated``."""
+        return self._handle.body or b""
 
-    @property
-    def group(self) -> str:
-        """The group that could not handle them."""
-        return self._native.group
+    def text(self) -> str:
+        """The body as text. Raises DecodeError when it is not UTF-8."""
+        try:
+            return self.body.decode()
+        except UnicodeDecodeError:
+            raise DecodeError("the body is not UTF-8", topic=self.topic) from None
 
-    async def __aiter__(self) -> AsyncIterator[_native.DeadLetter]:
+    def json(self) -> Any:
+        """The body decoded as JSON, integers exact. Raises DecodeError when it is not JSON."""
+        try:
+            return json.loads(self.body)
+        except ValueError as e:
+            raise DecodeError(f"the body is not JSON: {e}", topic=self.topic) from e
+
+    def _size(self) -> str:
+        kept = self.truncated is None
+        return f"{len(self.body)} bytes" if kept else f"{self.truncated} bytes, not kept"
+
+
+LetterT = TypeVar("LetterT", bound=Body)
+
+
+class Listing(ABC, Generic[LetterT]):
+    """Letters, listed one after another."""
+
+    @abstractmethod
+    async def last(self) -> int: ...
+    @abstractmethod
+    async def next_after(self, position: int) -> LetterT | None: ...
+
+    async def __aiter__(self) -> AsyncIterator[LetterT]:
         # What is replayed and fails again is another letter: not of this listing.
-        position, last = 0, await self._native.last()
-        while position < last and (letter := await self._native.next_after(position)):
+        position, last = 0, await self.last()
+        while position < last and (letter := await self.next_after(position)):
             position = letter.position
             if position <= last:
                 yield letter
-
-    async def replay(self) -> int:
-        """Sends all letters there are now to their group again; how many. The first that fails ends it.
-
-        No other group sees them. A consumer of the group receives each as the message it was, with a new count of
-        attempts; workers on other clients do not see replays.
-        """
-        return await self._native.replay()
-
-    async def discard(self) -> int:
-        """Removes all letters there are now; how many."""
-        return await self._native.discard()
-
-    def __repr__(self) -> str:
-        return f"<DeadLetters topic={self.topic!r} group={self.group!r}>"

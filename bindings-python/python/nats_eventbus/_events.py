@@ -3,51 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import inspect
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Self
 
 from . import _native
+from ._generated.records import Event
 from ._loops import running
 from .errors import ConfigError
 
-__all__ = ["Event", "EventKind", "Events"]
+__all__ = ["Event", "Events", "listen"]
 
-EventKind: TypeAlias = Literal[
-    "connecting",
-    "connected",
-    "disconnected",
-    "reconnected",
-    "auth_failed",
-    "lame_duck",
-    "slow_consumer",
-    "permission_denied",
-    "closed",
-]
 logger = logging.getLogger("nats_eventbus")
-
-
-@dataclasses.dataclass(frozen=True)
-class Event:
-    """Something that happened to a connection."""
-
-    kind: EventKind
-    """``connecting`` (a server could not be reached, others are tried), ``connected``, ``disconnected``,
-    ``reconnected``, ``auth_failed`` (credentials refused, expired or revoked), ``lame_duck`` (the server is about to
-    shut down), ``slow_consumer`` (core messages were dropped), ``permission_denied``, ``closed``."""
-    server: str | None
-    """The server concerned, as ``host:port``."""
-    cause: str | None
-    """Why, in words; never a secret."""
-    topic: str | None
-    """The topic concerned."""
-    time: datetime
-    """When, in UTC."""
-    missed: int
-    """Events before this one that this listener was too slow for."""
 
 
 class Events:
@@ -64,8 +32,7 @@ class Events:
             if self._native.is_over():
                 raise StopAsyncIteration
             await self._native.ready()
-        found["time"] = datetime.fromtimestamp(found["time"], UTC)
-        return Event(**found)
+        return Event._of(found)  # pyright: ignore[reportPrivateUsage]
 
     async def aclose(self) -> None:
         """Ends the listening."""

@@ -6,7 +6,8 @@ from typing import Any, NoReturn
 
 from ._bus import Bus
 from ._consumer import Consumer
-from ._native import DeadLetter, Message, Producer
+from ._generated.nouns import DeadLetter
+from ._native import Message, Producer
 
 __all__: list[str] = []
 

@@ -11,7 +11,10 @@ use crate::{
     consume::Consumer,
     dead_letters::DeadLetters,
     error::{Error, ErrorKind, Result},
-    host::mailbox::{Body, Completion, Post},
+    host::{
+        mailbox::{Body, Completion, Post},
+        schema::record,
+    },
     jetstream::stream::{Stream, StreamInfo},
     local_server::LocalServer,
     message::{Delivery, SendOptions},
@@ -30,23 +33,24 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-/// The server a bus talks to.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct ServerInfo {
-    /// Its name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// Its host as it names itself.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// The largest message it takes, in bytes.
-    pub max_payload: usize,
-    /// Whether `JetStream` is on.
-    pub jetstream: bool,
-    /// The cluster it belongs to.
-    pub cluster: Option<String>,
+record! {
+    /// The server a bus talks to.
+    pub struct ServerInfo {
+        /// Its name.
+        name: String,
+        /// Its version.
+        version: String,
+        /// Its host as it names itself.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// The largest message it takes, in bytes.
+        max_payload: usize,
+        /// Whether `JetStream` is on.
+        jetstream: bool,
+        /// The cluster it belongs to.
+        cluster: Option<String>,
+    }
 }
 
 /// An open bus.

@@ -2,122 +2,85 @@
 
 use super::Backoff;
 use crate::{
-    duration::{serde_seconds, serde_seconds_option},
     error::{Error, Result},
+    host::schema::{choices, settings},
 };
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Which messages of its stream a group that is new begins with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Deliver {
-    /// Everything the stream still has.
-    All,
-    /// What is stored from now on.
-    New,
-    /// The last message, and what comes after it.
-    Last,
-    /// The last message of each topic, and what comes after.
-    LastPerSubject,
-}
-
-impl Deliver {
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::New => "new",
-            Self::Last => "last",
-            Self::LastPerSubject => "last_per_subject",
-        }
+choices! {
+    /// Which messages of its stream a group that is new begins with.
+    pub enum Deliver {
+        /// Everything the stream still has.
+        All = "all",
+        /// What is stored from now on.
+        New = "new",
+        /// The last message, and what comes after it.
+        Last = "last",
+        /// The last message of each topic, and what comes after.
+        LastPerSubject = "last_per_subject",
     }
 }
 
-/// What is kept in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Order {
-    /// Each key, retries included, within this consumer: of each key one message at a time. A delivery lost on its way,
-    /// with a server that died, comes again after the ack wait, perhaps behind later ones of its key.
-    Key,
-    /// The whole group, all its processes: one message at a time, by the durable's max ack pending of 1.
-    Stream,
+choices! {
+    /// What is kept in order.
+    pub enum Order {
+        /// Of each key one message at a time, in order, retries included, within this consumer. Two processes of a group
+        /// can still hold one message of a key each. A delivery lost on its way, with a server that died, comes again
+        /// after the ack wait, perhaps behind later ones of its key.
+        Key = "key",
+        /// The whole group, all its processes: one message at a time, by the durable's max ack pending of 1.
+        Stream = "stream",
+    }
 }
 
-/// Settings of a consumer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ConsumerConfig {
-    /// The workers that share the messages: durable (`JetStream`) or queue group (core).
-    pub group: String,
-    /// Messages asked for in advance, never above the durable's max ack pending. Default: what can begin soon
-    /// (`concurrency` and one more), growing with the measured pace to some 30 ms of work, up to 1024.
-    pub prefetch: Option<usize>,
-    /// Bytes asked for in advance. One message of any size is always asked for. Default 4 MiB.
-    pub prefetch_bytes: usize,
-    /// Whether a missing stream is declared. Default: the connection's setting.
-    pub declare: Option<bool>,
-    /// How long a message is kept from redelivery while a handler has it, from its start. While it is buffered here it
-    /// always is. Default 10 min.
-    #[serde(with = "serde_seconds")]
-    pub max_processing: Duration,
-    /// Handlers: messages handled at once. Default 1.
-    pub concurrency: usize,
-    /// What is kept in order. Default: nothing, beyond what `concurrency` 1 does until the first retry.
-    pub order: Option<Order>,
-    /// Handlers: how often handlers fail on a message, or die with it, before it becomes a dead letter. Deliveries that
-    /// no handler began do not count. Default 3, or the durable's own limit of deliveries if that is lower.
-    pub max_deliver: Option<u64>,
-    /// Handlers: the wait before a failed message is delivered again. Default 1 s, doubling up to 60 s.
-    pub backoff: Backoff,
-    /// Handlers: whether what cannot be handled is kept in `<STREAM>_DLQ`; else it is terminated. Default true.
-    pub dead_letter: bool,
-    /// Core mode: messages buffered before new ones are dropped and counted. Default 65536.
-    pub pending_limit: usize,
-    /// The durable's ack wait: how long the server waits before it delivers an unsettled message again. Default: what
-    /// the durable has, 30 s in a new one.
-    #[serde(with = "serde_seconds_option")]
-    pub ack_wait: Option<Duration>,
-    /// The durable's max ack pending: unsettled messages of all workers together. Default: what the durable has, 65536
-    /// in a new one.
-    pub max_ack_pending: Option<u32>,
-    /// Where a new durable begins. Default: with everything the stream still has.
-    pub deliver: Option<Deliver>,
-    /// Whether an existing durable with other settings than those given is updated, instead of being an error. Default
-    /// false.
-    pub update: bool,
-    /// The stream to read, by name: a mirror, an aggregate, a transformed one. The topic is then as that stream stores it.
-    /// Default: the stream that stores the topic.
-    pub stream: Option<String>,
-    /// An existing durable to bind to by name, with its own filters, whatever the topic. Default: the group's.
-    pub durable: Option<String>,
-}
-
-impl Default for ConsumerConfig {
-    fn default() -> Self {
-        Self {
-            group: String::new(),
-            prefetch: None,
-            prefetch_bytes: 4 << 20,
-            declare: None,
-            max_processing: Duration::from_secs(600),
-            concurrency: 1,
-            order: None,
-            max_deliver: None,
-            backoff: Backoff {
-                initial: Duration::from_secs(1),
-                max: Duration::from_secs(60),
-                ..Backoff::default()
-            },
-            dead_letter: true,
-            pending_limit: 65_536,
-            ack_wait: None,
-            max_ack_pending: None,
-            deliver: None,
-            update: false,
-            stream: None,
-            durable: None,
-        }
+settings! {
+    /// Settings of a consumer.
+    pub struct ConsumerConfig {
+        /// The workers that share the messages: durable (`JetStream`) or queue group (core).
+        group: String = String::new(),
+        /// Messages asked for in advance, never above the durable's max ack pending. Default: what can begin soon
+        /// (`concurrency` and one more), growing with the measured pace to some 30 ms of work, up to 1024.
+        prefetch: Option<usize> = None,
+        /// Bytes asked for in advance. One message of any size is always asked for. Default 4 MiB.
+        prefetch_bytes: usize = 4 << 20,
+        /// Whether a missing stream is declared. Default: the connection's setting.
+        declare: Option<bool> = None,
+        /// How long a message is kept from redelivery while a handler has it, from its start. While it is buffered here it
+        /// always is. Default 10 min.
+        max_processing: Duration = Duration::from_secs(600),
+        /// Handlers: messages handled at once. Default 1.
+        concurrency: usize = 1,
+        /// What is kept in order. Default: nothing, beyond what `concurrency` 1 does until the first retry.
+        order: Option<Order> = None,
+        /// Handlers: how often handlers fail on a message, or die with it, before it becomes a dead letter. Deliveries that
+        /// no handler began do not count. Default 3, or the durable's own limit of deliveries if that is lower.
+        max_deliver: Option<u64> = None,
+        /// Handlers: the wait before a failed message is delivered again. Default 1 s, doubling up to 60 s.
+        backoff: Backoff = Backoff {
+                    initial: Duration::from_secs(1),
+                    max: Duration::from_secs(60),
+                    ..Backoff::default()
+                },
+        /// Handlers: whether what cannot be handled is kept in `<STREAM>_DLQ`; else it is terminated. Default true.
+        dead_letter: bool = true,
+        /// Core mode: messages buffered before new ones are dropped and counted. Default 65536.
+        pending_limit: usize = 65_536,
+        /// The durable's ack wait: how long the server waits before it delivers an unsettled message again. Default: what
+        /// the durable has, 30 s in a new one.
+        ack_wait: Option<Duration> = None,
+        /// The durable's max ack pending: unsettled messages of all workers together. Default: what the durable has, 65536
+        /// in a new one.
+        max_ack_pending: Option<u32> = None,
+        /// Where a new durable begins. Default: with everything the stream still has.
+        deliver: Option<Deliver> = None,
+        /// Whether an existing durable with other settings than those given is updated, instead of being an error. Default
+        /// false.
+        update: bool = false,
+        /// The stream to read, by name: a mirror, an aggregate, a transformed one. The topic is then as that stream stores it.
+        /// Default: the stream that stores the topic.
+        stream: Option<String> = None,
+        /// An existing durable to bind to by name, with its own filters, whatever the topic. Default: the group's.
+        durable: Option<String> = None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Every setting, declared once: default, unit, environment variable, validation.
 //!
-//! Hosts hand over JSON with the names below (Node in camelCase and milliseconds, see [`from_host`](crate::from_host)); absent means
+//! Hosts hand over JSON with the names below (Node in camelCase and milliseconds, see [`from_host`](crate::host::from_host)); absent means
 //! the default written here, unknown names are errors. Secrets are never printed: [`Secret`] hides them.
 
 mod consumer;
@@ -12,9 +12,11 @@ pub use credentials::{Credentials, CredentialsSource, Question, Servers};
 pub use producer::ProducerConfig;
 
 use crate::{
-    duration::serde_seconds,
     error::{Error, Result},
-    host::settings::{decode, object},
+    host::{
+        schema::{choices, settings},
+        settings::{decode, object},
+    },
 };
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf, time::Duration};
@@ -55,33 +57,19 @@ impl Serialize for Secret {
     }
 }
 
-/// How waiting grows between tries: exponential, jittered, capped.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Backoff {
-    /// The first wait. Default 0.1 s.
-    #[serde(with = "serde_seconds")]
-    pub initial: Duration,
-    /// The longest wait. Default 8 s.
-    #[serde(with = "serde_seconds")]
-    pub max: Duration,
-    /// What each wait is multiplied by for the next. Default 2.
-    pub factor: f64,
-    /// The share of a wait that is random, 0 to 1. Default 0.2: a wait of 1 s lasts 0.8 to 1.2 s.
-    pub jitter: f64,
-    /// Reconnecting: how many times all servers are tried before it is given up. Default: for ever.
-    pub attempts: Option<u32>,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self {
-            initial: Duration::from_millis(100),
-            max: Duration::from_secs(8),
-            factor: 2.0,
-            jitter: 0.2,
-            attempts: None,
-        }
+settings! {
+    /// How waiting grows between tries: exponential, jittered, capped.
+    pub struct Backoff {
+        /// The first wait. Default 0.1 s.
+        initial: Duration = Duration::from_millis(100),
+        /// The longest wait. Default 8 s.
+        max: Duration = Duration::from_secs(8),
+        /// What each wait is multiplied by for the next. Default 2.
+        factor: f64 = 2.0,
+        /// The share of a wait that is random, 0 to 1. Default 0.2: a wait of 1 s lasts 0.8 to 1.2 s.
+        jitter: f64 = 0.2,
+        /// Reconnecting: how many times all servers are tried before it is given up. Default: for ever.
+        attempts: Option<u32> = None,
     }
 }
 
@@ -113,129 +101,93 @@ impl Backoff {
     }
 }
 
-/// TLS files, in PEM, read again for every connection: renewed ones are picked up.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Tls {
-    /// The authority to trust, instead of the system's.
-    pub ca: Option<PathBuf>,
-    /// The client's certificate; needs `key`.
-    pub cert: Option<PathBuf>,
-    /// The client's private key; needs `cert`.
-    pub key: Option<PathBuf>,
-    /// Whether TLS begins before the server's greeting (its `handshake_first`). Default false.
-    pub first: bool,
-    /// The name the servers' certificates must be for; the name sent to them (SNI) stays the host dialled. Default: the
-    /// host dialled.
-    pub server_name: Option<String>,
+settings! {
+    /// TLS files, in PEM, read again for every connection: renewed ones are picked up.
+    pub struct Tls {
+        /// The authority to trust, instead of the system's.
+        ca: Option<PathBuf> = None,
+        /// The client's certificate; needs `key`.
+        cert: Option<PathBuf> = None,
+        /// The client's private key; needs `cert`.
+        key: Option<PathBuf> = None,
+        /// Whether TLS begins before the server's greeting (its `handshake_first`). Default false.
+        first: bool = false,
+        /// The name the servers' certificates must be for; the name sent to them (SNI) stays the host dialled. Default: the
+        /// host dialled.
+        server_name: Option<String> = None,
+    }
 }
 
-/// Which streams are declared for topics that none stores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StreamLayout {
-    /// One stream a topic, as the platform's own services do. Each reserves 1 GiB.
-    Topic,
-    /// One stream for each of `coze.workflow.>`, `coze.agent.>` and `coze.knowledge.>`; other topics have one each.
-    Family,
+choices! {
+    /// Which streams are declared for topics that none stores.
+    pub enum StreamLayout {
+        /// One stream a topic, as the platform's own services do. Each reserves 1 GiB.
+        Topic = "topic",
+        /// One stream for each of `coze.workflow.>`, `coze.agent.>` and `coze.knowledge.>`; other topics have one each.
+        Family = "family",
+    }
 }
 
-/// Settings of a connection.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[allow(clippy::struct_excessive_bools)] // each is a setting of its own
-pub struct Config {
-    /// Addresses, comma-separated: `nats://`, `tls://`, `ws://`, `wss://`, or `local://DIR`. Environment: `NATS_SERVER_URL`, else
-    /// `MQ_NAME_SERVER`. Default `nats://127.0.0.1:4222`.
-    pub servers: Servers,
-    /// Connection name shown by the server. Default `nats-eventbus`.
-    pub name: String,
-    /// Whether messages are stored and acked. Environment: `NATS_USE_JETSTREAM`. Default false; true for `local://`.
-    pub jetstream: bool,
-    /// User name; needs `password`. Environment: `NATS_USERNAME`.
-    pub user: Option<String>,
-    /// Password; needs `user`. Environment: `NATS_PASSWORD`.
-    pub password: Option<Secret>,
-    /// Token. Environment: `NATS_TOKEN`.
-    pub token: Option<Secret>,
-    /// `NKey` seed, or the path of a file that holds it. Environment: `NATS_NKEY_SEED`.
-    pub nkey: Option<Secret>,
-    /// User JWT; needs `nkey`. Environment: `NATS_JWT_TOKEN`.
-    pub jwt: Option<Secret>,
-    /// Path of a credentials file (JWT and seed), read again on every reconnect.
-    pub credentials: Option<PathBuf>,
-    /// Asked for credentials before every connection, instead of any of the above. Not a setting by name: see
-    /// [`load_with`](Self::load_with).
-    #[serde(skip)]
-    pub credentials_from: Option<CredentialsSource>,
-    /// Certificates; given at all, TLS is required of every server.
-    pub tls: Option<Tls>,
-    /// Whether every server, discovered ones included, must be spoken to encrypted; `tls://` anywhere in the pool and
-    /// `tls` say so, too. Default false.
-    pub require_tls: bool,
-    /// Waiting between reconnects, which go on for ever unless `attempts` is given.
-    pub reconnect: Backoff,
-    /// Whether servers that a server tells of are used besides those given; never with `ws://`. Default true.
-    pub discovered_servers: bool,
-    /// The topic under which answers come to us; must be allowed to be subscribed. Default `_INBOX`.
-    pub inbox_prefix: String,
-    /// How long one connection attempt may take. Default 2 s.
-    #[serde(with = "serde_seconds")]
-    pub connect_timeout: Duration,
-    /// Whether `connect` waits in the background for a first server instead of failing. Default false.
-    pub retry_on_initial_connect: bool,
-    /// How often a silent server is asked for a sign of life; after three times it is taken for dead. Default 6 s.
-    #[serde(with = "serde_seconds")]
-    pub ping_interval: Duration,
-    /// Whether missing streams are declared. Default true.
-    pub declare: bool,
-    /// Replicas of streams declared here. Environment: `NATS_STREAM_REPLICAS`. Default 1.
-    pub replicas: usize,
-    /// The JetStream domain to use, behind a leaf node. Environment: `NATS_JS_DOMAIN`. Default: the connected server's.
-    pub domain: Option<String>,
-    /// The subject under which another account's JetStream API is imported, instead of `$JS.API`. Environment:
-    /// `NATS_JS_API_PREFIX`. Not together with `domain`.
-    pub api_prefix: Option<String>,
-    /// Which streams are declared: one a topic, or one a family of topics. Environment: `NATS_STREAM_LAYOUT`. Default
-    /// `topic`.
-    pub stream_layout: StreamLayout,
-    /// How long an administrative call (stream and consumer look-up) may take. Default 5 s.
-    #[serde(with = "serde_seconds")]
-    pub api_timeout: Duration,
-    /// How long closing may wait for unsettled sends and running handlers. Default 30 s.
-    #[serde(with = "serde_seconds")]
-    pub drain_timeout: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            servers: "nats://127.0.0.1:4222".into(),
-            name: "nats-eventbus".into(),
-            jetstream: false,
-            user: None,
-            password: None,
-            token: None,
-            nkey: None,
-            jwt: None,
-            credentials: None,
-            credentials_from: None,
-            tls: None,
-            require_tls: false,
-            reconnect: Backoff::default(),
-            discovered_servers: true,
-            inbox_prefix: "_INBOX".into(),
-            connect_timeout: Duration::from_secs(2),
-            retry_on_initial_connect: false,
-            ping_interval: Duration::from_secs(6),
-            declare: true,
-            replicas: 1,
-            domain: None,
-            api_prefix: None,
-            stream_layout: StreamLayout::Topic,
-            api_timeout: Duration::from_secs(5),
-            drain_timeout: Duration::from_secs(30),
-        }
+settings! {
+    /// Settings of a connection.
+    pub struct Config {
+        /// Addresses, comma-separated: `nats://`, `tls://`, `ws://`, `wss://`, or `local://DIR`. Environment: `NATS_SERVER_URL`, else
+        /// `MQ_NAME_SERVER`. Default `nats://127.0.0.1:4222`.
+        servers: Servers = "nats://127.0.0.1:4222".into(),
+        /// Connection name shown by the server. Default `nats-eventbus`.
+        name: String = "nats-eventbus".into(),
+        /// Whether messages are stored and acked. Environment: `NATS_USE_JETSTREAM`. Default false; true for `local://`.
+        jetstream: bool = false,
+        /// User name; needs `password`. Environment: `NATS_USERNAME`.
+        user: Option<String> = None,
+        /// Password; needs `user`. Environment: `NATS_PASSWORD`.
+        password: Option<Secret> = None,
+        /// Token. Environment: `NATS_TOKEN`.
+        token: Option<Secret> = None,
+        /// `NKey` seed, or the path of a file that holds it. Environment: `NATS_NKEY_SEED`.
+        nkey: Option<Secret> = None,
+        /// User JWT; needs `nkey`. Environment: `NATS_JWT_TOKEN`.
+        jwt: Option<Secret> = None,
+        /// Path of a credentials file (JWT and seed), read again on every reconnect.
+        credentials: Option<PathBuf> = None,
+        /// Certificates; given at all, TLS is required of every server.
+        tls: Option<Tls> = None,
+        /// Whether every server, discovered ones included, must be spoken to encrypted; `tls://` anywhere in the pool and
+        /// `tls` say so, too. Default false.
+        require_tls: bool = false,
+        /// Waiting between reconnects, which go on for ever unless `attempts` is given.
+        reconnect: Backoff = Backoff::default(),
+        /// Whether servers that a server tells of are used besides those given; never with `ws://`. Default true.
+        discovered_servers: bool = true,
+        /// The topic under which answers come to us; must be allowed to be subscribed. Default `_INBOX`.
+        inbox_prefix: String = "_INBOX".into(),
+        /// How long one connection attempt may take. Default 2 s.
+        connect_timeout: Duration = Duration::from_secs(2),
+        /// Whether `connect` waits in the background for a first server instead of failing. Default false.
+        retry_on_initial_connect: bool = false,
+        /// How often a silent server is asked for a sign of life; after three times it is taken for dead. Default 6 s.
+        ping_interval: Duration = Duration::from_secs(6),
+        /// Whether missing streams are declared. Default true.
+        declare: bool = true,
+        /// Replicas of streams declared here. Environment: `NATS_STREAM_REPLICAS`. Default 1.
+        replicas: usize = 1,
+        /// The JetStream domain to use, behind a leaf node. Environment: `NATS_JS_DOMAIN`. Default: the connected server's.
+        domain: Option<String> = None,
+        /// The subject under which another account's JetStream API is imported, instead of `$JS.API`. Environment:
+        /// `NATS_JS_API_PREFIX`. Not together with `domain`.
+        api_prefix: Option<String> = None,
+        /// Which streams are declared: one a topic, or one a family of topics. Environment: `NATS_STREAM_LAYOUT`. Default
+        /// `topic`.
+        stream_layout: StreamLayout = StreamLayout::Topic,
+        /// How long an administrative call (stream and consumer look-up) may take. Default 5 s.
+        api_timeout: Duration = Duration::from_secs(5),
+        /// How long closing may wait for unsettled sends and running handlers. Default 30 s.
+        drain_timeout: Duration = Duration::from_secs(30),
+    }
+    hidden {
+        /// Asked for credentials before every connection, instead of any of the above. Not a setting by name: see
+        /// [`load_with`](Self::load_with).
+        credentials_from: Option<CredentialsSource>,
     }
 }
 

@@ -1,5 +1,8 @@
 use super::*;
-use crate::{duration::Unit, host::settings::from_host};
+use crate::{
+    duration::Unit,
+    host::{from_host, schema::Type},
+};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -93,17 +96,30 @@ fn secrets_are_never_printed() {
     }
 }
 
+/// Units: they follow the type of a setting, so a new time cannot be forgotten.
 #[test]
-fn node_settings_are_translated() {
-    let v = from_host(
-        json!({"connectTimeout": 250, "reconnect": {"initial": 100, "max": "3s"}, "pendingLimit": 5}),
-        Unit::Milliseconds,
-    )
-    .unwrap();
+fn every_time_of_every_table_follows_the_hosts_unit() {
+    let mut times = 0;
+    for (record, defaults) in crate::host::tables::settings() {
+        for field in record.fields {
+            let inner = if let Type::Option(inner) = field.ty { *inner } else { field.ty };
+            if inner == Type::Time {
+                times += 1;
+            }
+            let is_number = defaults[field.name].is_f64();
+            assert!(!is_number || matches!(inner, Type::Time | Type::Number), "{}", field.name);
+        }
+    }
+    assert!(times > 8, "{times}");
+    let given = json!({"connectTimeout": 250, "reconnect": {"initial": 100, "max": "3s"}, "replicas": 5});
+    let told = from_host::<Config>(given, Unit::Milliseconds).unwrap();
     assert_eq!(
-        v,
-        json!({"connect_timeout": 0.25, "reconnect": {"initial": 0.1, "max": "3s"}, "pending_limit": 5})
+        told,
+        json!({"connect_timeout": 0.25, "reconnect": {"initial": 0.1, "max": "3s"}, "replicas": 5})
     );
+    let given = json!({"group": "g", "ackWait": 1500, "maxProcessing": 7, "pendingLimit": 5});
+    let c: ConsumerConfig = crate::host::settings(given, Unit::Milliseconds).unwrap();
+    assert_eq!((c.ack_wait, c.max_processing), (Some(Duration::from_millis(1500)), Duration::from_millis(7)));
 }
 
 #[test]

@@ -1,75 +1,55 @@
 //! What happens to a connection.
 
-use crate::observe::{Feed, Item};
-use serde::{Serialize, Serializer};
-use std::time::{SystemTime, UNIX_EPOCH};
+use crate::{
+    host::schema::{choices, record},
+    observe::{Feed, Item},
+};
+use std::time::SystemTime;
 
 /// The events of a connection from now on, for one listener; the last is [`EventKind::Closed`].
 pub type Events = Feed<Event>;
 
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum EventKind {
-    /// A server could not be reached, and others, or the same later, are tried. At most one a second.
-    Connecting,
-    /// The first server was reached.
-    Connected,
-    /// The server was lost; reconnecting goes on.
-    Disconnected,
-    /// A server was reached again.
-    Reconnected,
-    /// A server refused the credentials, or they expired or were revoked; reconnecting goes on with fresh ones.
-    AuthFailed,
-    /// The server is about to shut down.
-    LameDuck,
-    /// Core messages were dropped because a consumer is too slow. At most one a second for each topic.
-    SlowConsumer,
-    /// The server denies a topic. At most one a second for each.
-    PermissionDenied,
-    /// The end: closed by its owner, or reconnecting was given up.
-    Closed,
-}
-
-impl EventKind {
-    /// The kind's name, the same in every language.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::Connected => "connected",
-            Self::Disconnected => "disconnected",
-            Self::Reconnected => "reconnected",
-            Self::AuthFailed => "auth_failed",
-            Self::LameDuck => "lame_duck",
-            Self::SlowConsumer => "slow_consumer",
-            Self::PermissionDenied => "permission_denied",
-            Self::Closed => "closed",
-        }
+choices! {
+    /// What happened.
+    #![non_exhaustive]
+    pub enum EventKind {
+        /// A server could not be reached, and others, or the same later, are tried. At most one a second.
+        Connecting = "connecting",
+        /// The first server was reached.
+        Connected = "connected",
+        /// The server was lost; reconnecting goes on.
+        Disconnected = "disconnected",
+        /// A server was reached again.
+        Reconnected = "reconnected",
+        /// A server refused the credentials, or they expired or were revoked; reconnecting goes on with fresh ones.
+        AuthFailed = "auth_failed",
+        /// The server is about to shut down.
+        LameDuck = "lame_duck",
+        /// Core messages were dropped because a consumer is too slow. At most one a second for each topic.
+        SlowConsumer = "slow_consumer",
+        /// The server denies a topic. At most one a second for each.
+        PermissionDenied = "permission_denied",
+        /// The end: closed by its owner, or reconnecting was given up.
+        Closed = "closed",
     }
 }
 
-/// Something that happened to a connection.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Event {
-    /// What.
-    pub kind: EventKind,
-    /// The server concerned, as `host:port`.
-    pub server: Option<String>,
-    /// Why, in words; never a secret.
-    pub cause: Option<String>,
-    /// The topic concerned.
-    pub topic: Option<String>,
-    /// When; for hosts in seconds since 1970.
-    #[serde(serialize_with = "seconds")]
-    pub time: SystemTime,
-    /// Events before this one that this listener was too slow for.
-    pub missed: u64,
-}
-
-fn seconds<S: Serializer>(time: &SystemTime, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_f64(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64())
+record! {
+    /// Something that happened to a connection.
+    pub struct Event {
+        /// What.
+        kind: EventKind,
+        /// The server concerned, as `host:port`.
+        server: Option<String>,
+        /// Why, in words; never a secret.
+        cause: Option<String>,
+        /// The topic concerned.
+        topic: Option<String>,
+        /// When.
+        time: SystemTime,
+        /// Events before this one that this listener was too slow for.
+        missed: u64,
+    }
 }
 
 impl Event {

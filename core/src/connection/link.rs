@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    observe::Metrics,
-    observe::{Feed, Hub, Level, Notice, NoticeKind},
+    host::schema::choices,
+    observe::{Feed, Hub, Level, Metrics, Notice, NoticeKind},
 };
 use async_nats::{Event as ClientEvent, ServerError};
 use parking_lot::Mutex;
@@ -21,29 +21,17 @@ use std::sync::{
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
-/// The state of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// No server was reached yet.
-    Connecting,
-    /// A server answers.
-    Connected,
-    /// The server was lost; reconnecting goes on.
-    Disconnected,
-    /// Closed by its owner, or reconnecting was given up.
-    Closed,
-}
-
-impl State {
-    /// The state's name, the same in every language.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::Connected => "connected",
-            Self::Disconnected => "disconnected",
-            Self::Closed => "closed",
-        }
+choices! {
+    /// The state of a connection.
+    pub enum State {
+        /// No server was reached yet.
+        Connecting = "connecting",
+        /// A server answers.
+        Connected = "connected",
+        /// The server was lost; reconnecting goes on.
+        Disconnected = "disconnected",
+        /// Closed by its owner, or reconnecting was given up.
+        Closed = "closed",
     }
 }
 

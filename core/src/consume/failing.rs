@@ -82,7 +82,7 @@ impl Inner {
             group: self.config.group.clone(),
             stream: self.stream.as_deref().map(str::to_owned),
             error: e.as_ref().map(ToString::to_string),
-            code: e.map(|e| e.code()),
+            code: e.map(|e| e.code().to_owned()),
         })
     }
 

@@ -1,9 +1,16 @@
 //! A dead letter, and the headers that make one of a message, and a message of one.
 
-use crate::message::{Delivery, ID_HEADER, KEY_HEADER, Meta, SendOptions};
+use crate::{
+    host::schema::record,
+    message::{Delivery, ID_HEADER, KEY_HEADER, Meta, SendOptions},
+};
 use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject};
 use bytes::Bytes;
-use std::str::FromStr;
+use std::{
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 pub(crate) const REASON: &str = "Dlq-Reason";
 pub(crate) const ATTEMPTS: &str = "Dlq-Attempts";
@@ -25,37 +32,47 @@ pub(crate) fn is_ours(name: &str) -> bool {
     name.starts_with(PREFIX) || name.starts_with("Nats-") || name.eq_ignore_ascii_case(KEY_HEADER)
 }
 
-/// A message that could not be handled, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// Its sequence among the dead letters: what it is replayed and discarded by.
-    pub position: u64,
-    /// The topic it was sent to.
-    pub topic: String,
-    /// The stream it is from, and its sequence there.
-    pub stream: String,
-    /// See `stream`.
-    pub sequence: u64,
-    /// The group that could not handle it.
-    pub group: String,
-    /// What the last attempt failed with.
-    pub reason: String,
-    /// How often the server delivered it.
-    pub attempts: u64,
-    /// How often handlers failed on it, or died with it.
-    pub failures: u64,
-    /// When it became a dead letter: Unix time in milliseconds.
-    pub time_ms: i64,
-    /// The key it was sent with.
-    pub key: Option<String>,
-    /// The id it was sent with.
-    pub id: Option<String>,
-    /// Its own headers.
-    pub headers: Vec<(String, String)>,
-    /// Its body; empty when it was too large to be kept with the reason (see `truncated`).
-    pub body: Bytes,
-    /// The size of a body that was not kept; the stream may still have it.
-    pub truncated: Option<u64>,
+record! {
+    /// A message that could not be handled, and why.
+    pub struct DeadLetter {
+        /// Its sequence among the dead letters.
+        position: u64,
+        /// The topic it was sent to.
+        topic: String,
+        /// The stream it is from.
+        stream: String,
+        /// Its sequence there.
+        sequence: u64,
+        /// The group that could not handle it.
+        group: String,
+        /// What the last attempt failed with.
+        reason: String,
+        /// How often the server delivered it.
+        attempts: u64,
+        /// How often handlers failed on it, or died with it.
+        failures: u64,
+        /// When it became a dead letter.
+        time: SystemTime,
+        /// The key it was sent with.
+        key: Option<String>,
+        /// The id it was sent with.
+        id: Option<String>,
+        /// Its own headers.
+        headers: Vec<(String, String)>,
+        /// The size of a body that was not kept with the letter; a replay takes it from the stream.
+        truncated: Option<u64>,
+    }
+    hidden {
+        /// Its body; empty when it was too large to be kept (see `truncated`).
+        pub body: Bytes,
+    }
+}
+
+/// A letter among its own, for hosts.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    pub(crate) of: super::DeadLetters,
+    pub(crate) letter: Arc<DeadLetter>,
 }
 
 impl DeadLetter {
@@ -73,7 +90,7 @@ impl DeadLetter {
             attempts: number(ATTEMPTS).unwrap_or_default(),
             // A letter of an earlier version: there each delivery counted.
             failures: number(FAILURES).or(number(ATTEMPTS)).unwrap_or_default(),
-            time_ms: get(TIME).and_then(|v| v.parse().ok()).unwrap_or_default(),
+            time: UNIX_EPOCH + Duration::from_millis(number(TIME).unwrap_or_default()),
             key: get(KEY_HEADER).map(str::to_owned),
             id: get(ID).map(str::to_owned),
             truncated: number(TRUNCATED),
@@ -159,7 +176,7 @@ mod tests {
             reason: "boom".into(),
             attempts: 3,
             failures: 3,
-            time_ms: 1,
+            time: UNIX_EPOCH + Duration::from_millis(1),
             key: Some("k".into()),
             id: Some("evt".into()),
             headers: vec![("tenant".into(), "t1".into())],

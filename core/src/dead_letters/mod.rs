@@ -6,11 +6,11 @@
 
 mod letter;
 
-pub use letter::DeadLetter;
 pub(crate) use letter::{
     ATTEMPTS, FAILURES, GROUP, ID, REASON, SEQUENCE, STREAM, TIME, TOPIC, TRUNCATED, is_ours, read_headers,
     restored,
 };
+pub use letter::{DeadLetter, Letter};
 
 use crate::{
     bus::shared::Shared,

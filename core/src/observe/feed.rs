@@ -3,9 +3,15 @@
 //! Owns the listeners' queues: bounded, the oldest dropped and counted. Telling never waits, so a slow listener harms
 //! nothing, not even another listener.
 
-use crate::host::mailbox::{Body, Completion, Post};
+use crate::{
+    duration::Unit,
+    host::{
+        mailbox::{Body, Completion, Post},
+        schema::Crossing,
+        to_host,
+    },
+};
 use parking_lot::Mutex;
-use serde::Serialize;
 use std::{
     collections::VecDeque,
     sync::{Arc, Weak},
@@ -178,8 +184,8 @@ impl<T: Item> Feed<T> {
 
 /// A feed as hosts read it.
 pub trait HostFeed: Send + Sync {
-    /// What is there already, as JSON.
-    fn take_json(&self) -> Option<serde_json::Value>;
+    /// What is there already, as JSON in the host's form.
+    fn take_json(&self, unit: Unit) -> Option<String>;
     /// See [`Feed::is_over`].
     fn is_over(&self) -> bool;
     /// See [`Feed::arm`].
@@ -188,9 +194,9 @@ pub trait HostFeed: Send + Sync {
     fn close(&self);
 }
 
-impl<T: Item + Serialize + Send> HostFeed for Feed<T> {
-    fn take_json(&self) -> Option<serde_json::Value> {
-        serde_json::to_value(self.take()?).ok()
+impl<T: Item + Crossing + Send> HostFeed for Feed<T> {
+    fn take_json(&self, unit: Unit) -> Option<String> {
+        to_host(&self.take()?, unit).ok()
     }
     fn is_over(&self) -> bool {
         self.is_over()

@@ -4,71 +4,68 @@
 
 use crate::{
     connection::{State, is_auth},
-    duration::serde_seconds_option,
     error::{Error, ErrorKind},
+    host::schema::{choices, record},
 };
-use serde::Serialize;
 use std::time::Duration;
 
-/// What `JetStream` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum JetStreamHealth {
-    /// It is not used: the bus is in core mode.
-    Off,
-    /// It answers.
-    Ok,
-    /// It does not answer, or is not there: see the problems.
-    Failed,
-    /// It could not be asked: there is no connection, or no right to (`$JS.API.INFO`).
-    Unknown,
-}
-
-/// A consumer, or a responder, that is open or has failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct ConsumerHealth {
-    /// Its topic, with its wildcards.
-    pub topic: String,
-    /// Its group.
-    pub group: String,
-    /// The stream it reads; none in core mode.
-    pub stream: Option<String>,
-    /// Why it cannot go on; none while it does.
-    pub error: Option<String>,
-    /// The code of that error.
-    pub code: Option<&'static str>,
-}
-
-/// How a bus is: for readiness and liveness endpoints, and for whoever looks after it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Health {
-    /// Whether it can do its work now, which is when there are no problems: readiness.
-    pub ok: bool,
-    /// Whether it needs no help: false when only a new bus, consumer or process mends it, and not while it is
-    /// reconnecting: liveness.
-    pub alive: bool,
-    /// Where the connection stands.
-    pub state: State,
-    /// The server connected to, or last connected to, as `host:port`.
-    pub server: Option<String>,
-    /// A round trip to the server and back, through all that is queued before it; none without an answer in time. For
-    /// hosts in seconds.
-    #[serde(with = "serde_seconds_option")]
-    pub rtt: Option<Duration>,
+choices! {
     /// What `JetStream` says.
-    pub jetstream: JetStreamHealth,
-    /// Connections made again after a loss.
-    pub reconnects: u64,
-    /// Sends that have no outcome yet.
-    pub pending_sends: u64,
-    /// Consumers and responders, but for those that were closed. One that has failed stays, closed or not, until another
-    /// one of its topic and group is opened, or it is dismissed ([`Bus::dismiss`](crate::Bus::dismiss)).
-    pub consumers: Vec<ConsumerHealth>,
-    /// What is wrong, each with what to do; empty when it is ok.
-    pub problems: Vec<String>,
+    #![non_exhaustive]
+    pub enum JetStreamHealth {
+        /// It is not used: the bus is in core mode.
+        Off = "off",
+        /// It answers.
+        Ok = "ok",
+        /// It does not answer, or is not there: see the problems.
+        Failed = "failed",
+        /// It could not be asked: there is no connection, or no right to (`$JS.API.INFO`).
+        Unknown = "unknown",
+    }
+}
+
+record! {
+    /// A consumer, or a responder, that is open or has failed.
+    pub struct ConsumerHealth {
+        /// Its topic, with its wildcards.
+        topic: String,
+        /// Its group.
+        group: String,
+        /// The stream it reads; none in core mode.
+        stream: Option<String>,
+        /// Why it cannot go on; none while it does.
+        error: Option<String>,
+        /// The code of that error.
+        code: Option<String>,
+    }
+}
+
+record! {
+    /// How a bus is: for readiness and liveness endpoints, and for whoever looks after it.
+    pub struct Health {
+        /// Whether it can do its work now, which is when there are no problems: readiness.
+        ok: bool,
+        /// Whether it needs no help: false when only a new bus, consumer or process mends it, and not while it is
+        /// reconnecting: liveness.
+        alive: bool,
+        /// Where the connection stands.
+        state: State,
+        /// The server connected to, or last connected to, as `host:port`.
+        server: Option<String>,
+        /// A round trip to the server and back, through all that is queued before it; none without an answer in time.
+        rtt: Option<Duration>,
+        /// What `JetStream` says.
+        jetstream: JetStreamHealth,
+        /// Connections made again after a loss.
+        reconnects: u64,
+        /// Sends that have no outcome yet.
+        pending_sends: u64,
+        /// Consumers and responders, but for those that were closed. One that has failed stays, closed or not, until another
+        /// one of its topic and group is opened, or it is dismissed ([`Bus::dismiss`](crate::Bus::dismiss)).
+        consumers: Vec<ConsumerHealth>,
+        /// What is wrong, each with what to do; empty when it is ok.
+        problems: Vec<String>,
+    }
 }
 
 /// What was found out.

@@ -1,5 +1,6 @@
 //! What the bus counts. Owns plain counters; never decides anything by them.
 
+use crate::host::schema::record;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that only grows.
@@ -16,13 +17,13 @@ impl Counter {
 }
 
 macro_rules! metrics {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
         #[derive(Debug, Default)]
         pub(crate) struct Metrics { $(pub(crate) $name: Counter,)* }
-        /// What the bus has counted since it was opened.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-        #[non_exhaustive]
-        pub struct MetricsSnapshot { $($(#[$doc])* pub $name: u64,)* }
+        record! {
+            /// What the bus has counted since it was opened.
+            pub struct MetricsSnapshot { $($(#[doc = $doc])+ $name: u64,)* }
+        }
         impl Metrics {
             pub(crate) fn snapshot(&self) -> MetricsSnapshot {
                 MetricsSnapshot { $($name: self.$name.get(),)* }

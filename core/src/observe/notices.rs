@@ -6,74 +6,70 @@ use super::Item;
 use crate::{
     connection::{Event, EventKind},
     error::Error,
+    host::schema::{choices, record},
 };
-use serde::{Serialize, Serializer};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-/// How much a notice matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// It is as it should be.
-    Info,
-    /// Somebody should look at it.
-    Warning,
-    /// Something does not go on.
-    Error,
+choices! {
+    /// How much a notice matters.
+    #![derive(PartialOrd, Ord)]
+    pub enum Level {
+        /// It is as it should be.
+        Info = "info",
+        /// Somebody should look at it.
+        Warning = "warning",
+        /// Something does not go on.
+        Error = "error",
+    }
 }
 
-/// What a notice is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum NoticeKind {
-    /// The connection: lost, made again, refused, given up.
-    Connection,
-    /// A stream was declared.
-    StreamDeclared,
-    /// A handler failed, and its message will come again.
-    Retry,
-    /// A message became a dead letter, or could not be made one.
-    DeadLetter,
-    /// Messages were given back unbegun, for other workers.
-    GivenBack,
-    /// Core messages were dropped because a consumer is too slow.
-    SlowConsumer,
-    /// A consumer cannot go on.
-    ConsumerFailed,
-    /// Sends failed, and their failures were never asked for.
-    FailuresUnseen,
-    /// A setting is allowed and still unwise.
-    Setting,
-    /// The bus is closed: nothing follows.
-    Closed,
+choices! {
+    /// What a notice is about.
+    #![non_exhaustive]
+    pub enum NoticeKind {
+        /// The connection: lost, made again, refused, given up.
+        Connection = "connection",
+        /// A stream was declared.
+        StreamDeclared = "stream_declared",
+        /// A handler failed, and its message will come again.
+        Retry = "retry",
+        /// A message became a dead letter, or could not be made one.
+        DeadLetter = "dead_letter",
+        /// Messages were given back unbegun, for other workers.
+        GivenBack = "given_back",
+        /// Core messages were dropped because a consumer is too slow.
+        SlowConsumer = "slow_consumer",
+        /// A consumer cannot go on.
+        ConsumerFailed = "consumer_failed",
+        /// Sends failed, and their failures were never asked for.
+        FailuresUnseen = "failures_unseen",
+        /// A setting is allowed and still unwise.
+        Setting = "setting",
+        /// The bus is closed: nothing follows.
+        Closed = "closed",
+    }
 }
 
-/// Something to read in the logs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Notice {
-    /// How much it matters.
-    pub level: Level,
-    /// What it is about.
-    pub kind: NoticeKind,
-    /// What happened, in words; never a secret.
-    pub text: String,
-    /// The topic concerned.
-    pub topic: Option<String>,
-    /// The group concerned.
-    pub group: Option<String>,
-    /// The stream concerned.
-    pub stream: Option<String>,
-    /// When; for hosts in seconds since 1970.
-    #[serde(serialize_with = "seconds")]
-    pub time: SystemTime,
-    /// Notices before this one that this listener was too slow for.
-    pub missed: u64,
-}
-
-fn seconds<S: Serializer>(time: &SystemTime, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_f64(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64())
+record! {
+    /// Something to read in the logs.
+    pub struct Notice {
+        /// How much it matters.
+        level: Level,
+        /// What it is about.
+        kind: NoticeKind,
+        /// What happened, in words; never a secret.
+        text: String,
+        /// The topic concerned.
+        topic: Option<String>,
+        /// The group concerned.
+        group: Option<String>,
+        /// The stream concerned.
+        stream: Option<String>,
+        /// When.
+        time: SystemTime,
+        /// Notices before this one that this listener was too slow for.
+        missed: u64,
+    }
 }
 
 impl Notice {

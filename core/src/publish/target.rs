@@ -59,10 +59,11 @@ impl Target {
             Declares::Topic => shared.stream_for(&self.topic, true).await?,
         };
         let window = stream.duplicate_window;
-        if self.dedupe && window > 0.0 && self.delivery_timeout.as_secs_f64() >= window {
+        if self.dedupe && !window.is_zero() && self.delivery_timeout >= window {
             return Err(Error::config(format!(
-                "delivery_timeout is {} s and the stream remembers ids for {window} s: a later retry could store twice; give a shorter delivery_timeout, or dedupe=False",
-                self.delivery_timeout.as_secs_f64()
+                "delivery_timeout is {} s and the stream remembers ids for {} s: a later retry could store twice; give a shorter delivery_timeout, or dedupe=False",
+                self.delivery_timeout.as_secs_f64(),
+                window.as_secs_f64()
             ))
             .topic(&*self.topic)
             .stream(stream.name));

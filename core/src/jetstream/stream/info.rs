@@ -1,32 +1,35 @@
 //! A stream as the server describes it.
 
+use crate::host::schema::record;
 use serde::Deserialize;
 use std::time::Duration;
 
-/// A stream as the server describes it.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
-pub struct StreamInfo {
-    /// Its name.
-    pub name: String,
-    /// The subjects it stores.
-    pub subjects: Vec<String>,
-    /// Messages stored now.
-    pub messages: u64,
-    /// Bytes stored now.
-    pub bytes: u64,
-    /// Sequence of the oldest message.
-    pub first_sequence: u64,
-    /// Sequence of the newest message.
-    pub last_sequence: u64,
-    /// Consumers it has.
-    pub consumers: u64,
-    /// Replicas it is stored on.
-    pub replicas: u64,
-    /// How long ids are remembered, in seconds.
-    pub duplicate_window: f64,
-    /// What publishing and declaring must know besides.
-    #[serde(skip)]
-    pub(crate) details: Details,
+record! {
+    /// A stream as the server describes it.
+    pub struct StreamInfo {
+        /// Its name.
+        name: String,
+        /// The subjects it stores.
+        subjects: Vec<String>,
+        /// Messages stored now.
+        messages: u64,
+        /// Bytes stored now.
+        bytes: u64,
+        /// Sequence of the oldest message.
+        first_sequence: u64,
+        /// Sequence of the newest message.
+        last_sequence: u64,
+        /// Consumers it has.
+        consumers: u64,
+        /// Replicas it is stored on.
+        replicas: u64,
+        /// How long ids are remembered.
+        duplicate_window: Duration,
+    }
+    hidden {
+        /// What publishing and declaring must know besides.
+        pub(crate) details: Details,
+    }
 }
 
 /// What hosts do not see of a stream.
@@ -155,7 +158,7 @@ impl From<Wire> for StreamInfo {
             last_sequence: state.last_seq,
             consumers: state.consumer_count,
             replicas: c.num_replicas,
-            duplicate_window: Duration::from_nanos(c.duplicate_window).as_secs_f64(),
+            duplicate_window: Duration::from_nanos(c.duplicate_window),
             details,
         }
     }

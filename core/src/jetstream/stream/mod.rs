@@ -2,9 +2,13 @@
 //!
 //! Owns finding and declaring. Never publishes messages.
 
+mod consumers;
+mod handle;
 mod info;
 mod room;
 
+pub use consumers::ConsumerInfo;
+pub use handle::Stream;
 pub use info::StreamInfo;
 
 use crate::{
@@ -17,7 +21,6 @@ use crate::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 /// The platform's settings of a stream.
 fn platform_stream(name: &str, subjects: &[String], replicas: usize) -> Value {
@@ -194,25 +197,4 @@ fn parts_of(found: &[StreamInfo]) -> Error {
         parts.join("; ")
     );
     Error::new(ErrorKind::Conflict, text)
-}
-
-/// A stream by name.
-#[derive(Clone, Debug)]
-pub struct Stream {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) name: String,
-}
-
-impl Stream {
-    /// Asks the server about the stream.
-    ///
-    /// # Errors
-    /// `NotFound` when there is none of that name.
-    pub async fn info(&self) -> Result<StreamInfo> {
-        self.shared.stream(&self.name).await
-    }
-    /// The stream's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
 }
