@@ -165,3 +165,22 @@ test("a token with ., *, >, white space or control characters is an error, and n
     );
   }
 });
+
+test("a stream's messages can be purged, all or some, and its consumers listed", async () => {
+  const p = bus.producer("s.purged");
+  for (let n = 0; n < 5; n++) await p.send({ n });
+  const stream = bus.stream(streamOf("s.purged"));
+  const c = await bus.consumer("s.purged", { group: "g" });
+  await c.next();
+  const [consumer] = await stream.consumers();
+  assert.deepEqual([consumer.name, consumer.stream, consumer.topics], ["g", stream.name, ["s.purged"]]);
+  assert.deepEqual([consumer.durable, consumer.ackWait, consumer.paused], [true, 30_000, false]);
+  await c.close();
+  assert.equal(await stream.purge({ topic: "s.purged", keep: 3 }), 2);
+  assert.equal(await stream.purge({ before: 5 }), 2);
+  assert.equal((await stream.info()).messages, 1);
+  assert.equal(await stream.purge(), 1);
+  await assert.rejects(stream.purge({ keep: 1, before: 2 }), { name: "ConfigError", message: /not both/ });
+  await assert.rejects(stream.purge({ kept: 1 }), { name: "ConfigError", message: /no argument "kept"/ });
+  await assert.rejects(bus.stream("NONE").consumers(), NotFoundError);
+});

@@ -150,3 +150,27 @@ def test_a_bad_token_is_an_error_and_not_escaped(bad: str) -> None:
     """Topics: a token with `.`, `*`, `>`, white space or control characters is an error, not an escape."""
     with pytest.raises(eb.InvalidTopic, match="token 2"):
         eb.topic("coze", bad, "done")
+
+
+async def test_purged_and_asked_for_its_consumers(bus: eb.Bus, topic: str) -> None:
+    """Streams: messages can be purged, all or some, and the consumers listed."""
+    p = bus.producer(topic)
+    for n in range(5):
+        await p.send({"n": n})
+    stream = bus.stream(stream_of(topic))
+    async with bus.consumer(topic, group="g") as c:
+        await c.fetch(1)
+        [consumer] = await stream.consumers()
+        assert (consumer.name, consumer.stream, consumer.topics) == ("g", stream.name, [topic])
+        assert (consumer.durable, consumer.ack_wait, consumer.paused) == (True, 30.0, False)
+    assert await stream.purge(topic=topic, keep=3) == 2
+    assert await stream.purge(before=5) == 2
+    assert (await stream.info()).messages == 1
+    assert await stream.purge() == 1
+    with pytest.raises(eb.ConfigError, match="not both"):
+        await stream.purge(keep=1, before=2)
+    with pytest.raises(eb.ConfigError, match="keep"):
+        await stream.purge(keep="all")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(eb.NotFoundError):
+        await bus.stream("NONE").consumers()
+    assert repr(stream) == f"<Stream name={stream.name!r}>"

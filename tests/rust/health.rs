@@ -133,7 +133,7 @@ async fn a_consumer_that_has_failed() {
     tokio::time::timeout(Duration::from_secs(10), c.next()).await.unwrap().unwrap_err();
     let h = health(&bus).await;
     ill(&h, false, "the consumer of \"t.x\" for \"g\" has failed");
-    assert_eq!(h.consumers[0].code, Some("not_found"));
+    assert_eq!(h.consumers[0].code.as_deref(), Some("not_found"));
     assert!(h.consumers[0].error.as_deref().unwrap().contains("was deleted"), "{h:?}");
     // Another one takes over.
     let again = bus.consumer("t.x", group()).await.unwrap();

@@ -197,3 +197,33 @@ fn a_bad_token_is_an_error_and_not_escaped() {
         assert!(e.kind() == ErrorKind::InvalidTopic && e.message().contains("token 2"), "{bad:?}: {e}");
     }
 }
+
+/// Streams: messages can be purged, all or some, and the consumers listed.
+#[tokio::test]
+async fn purged_and_asked_for_its_consumers() {
+    let server = Server::jetstream();
+    server.make("p.>", json!({"name": "P"})).await;
+    let bus = server.bus(true).await;
+    for topic in ["p.a", "p.a", "p.a", "p.b", "p.b"] {
+        send(&bus, topic, ProducerConfig::default()).await.unwrap();
+    }
+    let c = bus.consumer("p.a", group()).await.unwrap();
+    next(&c).await;
+    let stream = bus.stream("P");
+    let [consumer] = &stream.consumers().await.unwrap()[..] else { panic!("not one") };
+    assert_eq!((&*consumer.name, &*consumer.stream, consumer.durable), ("g", "P", true));
+    assert_eq!((&consumer.topics[..], consumer.ack_wait), (&["p.a".to_owned()][..], 30 * SECOND));
+    assert!(consumer.ack_pending > 0 && !consumer.paused, "{consumer:?}");
+    assert_eq!(stream.purge(Some("p.b"), None, None).await.unwrap(), 2);
+    assert_eq!(stream.purge(None, None, Some(2)).await.unwrap(), 1);
+    assert_eq!(stream.purge(None, Some(1), None).await.unwrap(), 1);
+    assert_eq!(stream.info().await.unwrap().messages, 1);
+    assert_eq!(stream.purge(None, None, None).await.unwrap(), 1);
+    for (keep, before) in [(Some(1), Some(1)), (Some(0), None), (None, Some(0))] {
+        assert_eq!(stream.purge(None, keep, before).await.unwrap_err().kind(), ErrorKind::Config);
+    }
+    let gone = bus.stream("NONE");
+    assert_eq!(gone.purge(None, None, None).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(gone.consumers().await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(bus.stream("no.name").consumers().await.unwrap_err().kind(), ErrorKind::Config);
+}

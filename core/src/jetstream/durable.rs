@@ -261,7 +261,7 @@ mod tests {
     use crate::config::Deliver;
 
     fn stream(subjects: &[&str]) -> StreamInfo {
-        StreamInfo { subjects: subjects.iter().map(ToString::to_string).collect(), ..StreamInfo::default() }
+        StreamInfo::storing(subjects)
     }
 
     fn wire(filter: &str) -> Wire {

@@ -165,6 +165,15 @@ impl From<Wire> for StreamInfo {
 }
 
 #[cfg(test)]
+impl StreamInfo {
+    /// A stream over these subjects.
+    pub(crate) fn storing(subjects: &[&str]) -> Self {
+        let wire = serde_json::json!({"config": {"name": "S", "subjects": subjects}});
+        Self::from(serde_json::from_value::<Wire>(wire).unwrap())
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
