@@ -63,7 +63,10 @@ test("a dead letter has body, headers and why", async () => {
   assert.ok(one.time >= started - 1000 && one.time <= Date.now() + 1000, String(one.time));
   assert.ok(Buffer.isBuffer(one.body));
   assert.deepEqual([one.text(), one.json()], [`{"id":${BIG}}`, { id: BIG }]);
-  assert.match(inspect(one), /<DeadLetter topic="dl.list" sequence=1 group="g" reason="no use" attempts=1 body=26 bytes>/);
+  assert.match(
+    inspect(one),
+    /<DeadLetter topic="dl.list" sequence=1 group="g" reason="no use" attempts=1 body=26 bytes>/,
+  );
   assert.ok(two.position > one.position);
   assert.throws(() => two.text(), DecodeError);
   assert.throws(() => two.json(), DecodeError);
