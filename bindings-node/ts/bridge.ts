@@ -1,6 +1,7 @@
 /** How results come back: one table of who waits, one drain per wake-up. */
 import { onAbort } from "./abort";
 import { ClosedError, type EventBusError, fromJson } from "./errors";
+import { LETTERS } from "./generated/defaults";
 import { tell } from "./listeners";
 import { PubAck } from "./message";
 import { type Addon, addon } from "./native";
@@ -9,9 +10,6 @@ const TRIPLE = 3;
 /** Flags of the addon's triples; from 0 on they are an ack: twice the stream's place, and 1 for a duplicate. */
 const SENT = -1;
 const FAILED = -3;
-
-/** Letters drained in one go: bounded, so that other work of the loop has its turn. */
-const BATCH = 1024;
 
 interface Waiter {
   resolve(value: unknown): void;
@@ -29,7 +27,7 @@ export class Bridge {
   private readonly listeners = new Map<number, (e: EventBusError) => void>();
   /** Asked for credentials by token, any number of times, until a letter without a question. */
   private readonly sources = new Map<number, (question: number) => void>();
-  private readonly triples = new Float64Array(BATCH * TRIPLE);
+  private readonly triples = new Float64Array(LETTERS * TRIPLE);
   private readonly streams: string[] = [];
   private last = 0;
 

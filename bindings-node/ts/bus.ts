@@ -8,6 +8,7 @@ import { Draining } from "./draining";
 import { ConfigError, guard, guardAsync } from "./errors";
 import { ConnectionEvents } from "./events";
 import { checked } from "./failures";
+import { REQUEST_TIMEOUT, RESPONDER_GROUP } from "./generated/defaults";
 import { BusCalls } from "./generated/nouns";
 import type { ConnectionEvent } from "./generated/records";
 import type { ConsumerOptions, Time } from "./generated/settings";
@@ -130,7 +131,7 @@ export class Bus extends BusCalls {
     known("request", options, REQUEST);
     options?.signal?.throwIfAborted();
     const token = this.bridge.token();
-    const timeout = time("timeout", options?.timeout) ?? 5000;
+    const timeout = time("timeout", options?.timeout) ?? REQUEST_TIMEOUT;
     const more = options?.headers && extras({ headers: options.headers });
     guard(() => this.native.request(token, topic, bytes(body, this.encoder), timeout, more));
     const pack = await this.bridge.wait<Addon.Pack>(token, options?.signal);
@@ -146,7 +147,7 @@ export class Bus extends BusCalls {
   async respond(topic: string, handler: RequestHandler, options: RespondOptions = {}): Promise<Responder> {
     checked(handler);
     known("respond", options, RESPOND);
-    const group = options.group ?? "responders";
+    const group = options.group ?? RESPONDER_GROUP;
     const native = await guardAsync(() => this.native.respond(topic, group));
     const forget = (part: object) => void this.parts.delete(part as Part);
     const home = { bridge: this.bridge, draining: this.draining, mark: this.mark, encoder: this.encoder, forget };

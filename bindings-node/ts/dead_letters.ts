@@ -39,20 +39,13 @@ export abstract class Body {
 }
 
 /** Letters, listed one after another. */
-export abstract class Listing<L extends { position: number }> implements AsyncIterable<L> {
-  /** The last position there is now. */
-  abstract last(): Promise<number>;
-  /** The first letter behind a position. */
-  abstract nextAfter(position: number): Promise<L | undefined>;
+export abstract class Listing<L> implements AsyncIterable<L> {
+  /** Lists them from the beginning. */
+  abstract list(): { next(): Promise<L | undefined> };
 
   /** What is replayed and fails again is another letter: not of this iteration. */
   async *[Symbol.asyncIterator](): AsyncGenerator<L, undefined> {
-    const last = await this.last();
-    for (let position = 0; position < last; ) {
-      const letter = await this.nextAfter(position);
-      if (letter === undefined) return;
-      position = letter.position;
-      if (position <= last) yield letter;
-    }
+    const listing = this.list();
+    for (let letter = await listing.next(); letter !== undefined; letter = await listing.next()) yield letter;
   }
 }

@@ -7,6 +7,7 @@ import { count } from "./convert";
 import type { Draining } from "./draining";
 import { guard, guardAsync } from "./errors";
 import { described, ran } from "./failures";
+import { RESPONDER_CONCURRENCY } from "./generated/defaults";
 import { type Work, Workers } from "./handlers";
 import type { Mark } from "./inside";
 import { tell, warn } from "./listeners";
@@ -66,7 +67,7 @@ export class Responder {
       done: (m, body) => this.answer(m, body as Body | undefined),
       failed: (m, e) => this.fail(m, described(e)),
     };
-    this.workers = new Workers(count("concurrency", options.concurrency, 64), work, home.mark);
+    this.workers = new Workers(count("concurrency", options.concurrency, RESPONDER_CONCURRENCY), work, home.mark);
     this.work = this.workers.run().catch((e) => warn(`the responder of ${topic}`, e));
   }
 

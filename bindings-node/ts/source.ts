@@ -1,6 +1,7 @@
 /** Messages taken from the core in packs and handed out one by one. */
 import { type Bridge, unlessAborted } from "./bridge";
 import { guard } from "./errors";
+import { LOOK, TURN } from "./generated/defaults";
 import { Message, type Origin, STRIDE } from "./message";
 import type { Addon } from "./native";
 
@@ -9,11 +10,6 @@ export interface Packs {
   takePacked(max: number): Addon.Pack | boolean;
   arm(token: number): boolean;
 }
-
-/** Milliseconds after which a loop that always finds messages lets timers and sockets have their turn. */
-const TURN = 10;
-/** Messages between looks at the clock, while they take less than a millisecond together. */
-const QUICK = 16;
 
 /** @internal */
 export class Source {
@@ -61,7 +57,7 @@ export class Source {
       return false;
     }
     const now = performance.now();
-    this.unlooked = now - this.looked < 1 ? QUICK : 0;
+    this.unlooked = now - this.looked < 1 ? LOOK : 0;
     this.looked = now;
     return now - this.turn > TURN;
   }

@@ -12,7 +12,7 @@ use crate::{
 use nats_eventbus::{
     CredentialsSource, Producer,
     host::{
-        Completion, Listener, Mailbox,
+        Completion, LETTERS, Listener, Mailbox,
         mailbox::{Body, Letter},
     },
     runtime::Own,
@@ -27,9 +27,6 @@ use std::{
     collections::{HashSet, VecDeque},
     sync::Arc,
 };
-
-/// Letters per drain: bounded, so that a full mailbox does not starve the loop's other work.
-const BATCH: usize = 1024;
 
 /// A rare call's result, made Python's on the loop's thread.
 type Convert = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
@@ -282,7 +279,7 @@ impl LoopBridge {
     /// notebooks do, and the loop must be able to call this again then.
     pub(crate) fn drain(&self, py: Python<'_>) -> PyResult<()> {
         let mut arrived = Vec::new();
-        self.mailbox().drain(BATCH, &mut arrived);
+        self.mailbox().drain(LETTERS, &mut arrived);
         let mut letters = self.letters.lock();
         let idle = letters.is_empty();
         letters.extend(arrived);

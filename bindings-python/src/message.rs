@@ -9,7 +9,11 @@ use crate::{
     future::Waiting,
     settled::Settled,
 };
-use nats_eventbus::{Consumer, Delivery, Settle, runtime::Own};
+use nats_eventbus::{
+    Consumer, Delivery, Settle,
+    host::{LOOK, TURN},
+    runtime::Own,
+};
 use parking_lot::Mutex;
 use pyo3::{
     prelude::*,
@@ -99,10 +103,7 @@ struct Turns {
     unlooked: u32,
 }
 
-/// After so long a loop that always finds messages lets timers and sockets have their turn.
-const TURN: Duration = Duration::from_millis(5);
-/// Messages between looks at the clock, while they take less than [`BRIEF`] together.
-const QUICK: u32 = 16;
+/// The time in which the messages between two looks at the clock are quick.
 const BRIEF: Duration = Duration::from_micros(500);
 
 impl Turns {
@@ -133,7 +134,7 @@ impl Origin {
             return false;
         }
         let now = Instant::now();
-        turns.unlooked = if now.duration_since(turns.looked) < BRIEF { QUICK } else { 0 };
+        turns.unlooked = if now.duration_since(turns.looked) < BRIEF { LOOK } else { 0 };
         turns.looked = now;
         let due = now.duration_since(turns.since) > TURN;
         if due {

@@ -37,7 +37,7 @@ pub use config::{
 };
 pub use connection::{Event, EventKind, Events, State};
 pub use consume::{Consumer, Handled, Settle};
-pub use dead_letters::{DeadLetter, DeadLetters};
+pub use dead_letters::{DeadLetter, DeadLetterCursor, DeadLetters};
 pub use error::{Error, ErrorKind, Result};
 pub use jetstream::{
     names::stream_name,

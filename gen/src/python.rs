@@ -42,6 +42,7 @@ pub(crate) fn files() -> Vec<File> {
         file("records", records()),
         file("settings", settings()),
         file("openings", openings()),
+        file("defaults", defaults()),
         file("connect", connect()),
         file("nouns", nouns()),
     ]
@@ -224,6 +225,19 @@ fn settings() -> String {
                 "\n    def _settings(self) -> dict[str, Any]:\n        return {k: v for k, v in vars(self).items() if v is not None}\n",
             );
         }
+    }
+    out
+}
+
+fn defaults() -> String {
+    let (record, values) = tables::defaults();
+    let mut out =
+        format!("\"\"\"{} {HEAD}\"\"\"\n\nfrom __future__ import annotations\n\n", record.doc[0].trim());
+    let names: Vec<_> = record.fields.iter().map(|f| format!("\"{}\", ", f.name.to_uppercase())).collect();
+    let _ = writeln!(out, "__all__ = [{}]\n", names.concat());
+    for f in record.fields {
+        let _ = writeln!(out, "{} = {}", f.name.to_uppercase(), literal(&values[f.name]));
+        out.push_str(&docstring(&said_with_unit(f, Way::Out), &[], ""));
     }
     out
 }
@@ -438,6 +452,7 @@ fn noun(out: &mut String, noun: &Noun) {
         "DeadLetters" => {
             "The dead letters of a topic and a group, oldest first: ``async for letter in dead_letters``.\n\n    Made by :meth:`Bus.dead_letters`.\n    "
         }
+        "DeadLetterCursor" => "A listing of dead letters. Made by :meth:`DeadLetters.list`.",
         _ => "A message that could not be handled, and why.",
     };
     let _ = write!(

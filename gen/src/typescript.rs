@@ -43,6 +43,7 @@ pub(crate) fn files() -> Vec<File> {
         file("records", records()),
         file("settings", settings()),
         file("nouns", nouns()),
+        file("defaults", defaults()),
     ]
 }
 
@@ -209,6 +210,26 @@ fn settings() -> String {
     out
 }
 
+fn defaults() -> String {
+    let (record, values) = tables::defaults();
+    let mut out = format!("/** {} {HEAD} */\n", record.doc[0].trim());
+    for f in record.fields {
+        let mut parts = said(f.doc, &[]);
+        let value = &values[f.name];
+        let value = match (f.ty, value.as_f64(), parts.last_mut()) {
+            (Type::Time, Some(seconds), Some(last)) => {
+                last.push_str(" In milliseconds.");
+                (seconds * 1e3).to_string()
+            }
+            _ => value.to_string(),
+        };
+        out.push('\n');
+        out.push_str(&tsdoc(&parts, ""));
+        let _ = writeln!(out, "export const {} = {value};", f.name.to_uppercase());
+    }
+    out
+}
+
 fn nouns() -> String {
     let mut out = format!(
         "/** The nouns of rare calls. {HEAD} */\nimport {{ inspect }} from \"node:util\";\nimport {{ later, now, value }} from \"../call\";\nimport {{ Body, headers, Listing }} from \"../dead_letters\";\nimport type {{ Addon }} from \"../native\";\nimport type {{ ConsumerInfo, Health, Metrics, ServerInfo, State, StreamInfo }} from \"./records\";\nimport type {{ Time }} from \"./settings\";\n"
@@ -225,6 +246,7 @@ fn noun(out: &mut String, noun: &Noun) {
         "DeadLetters" => {
             "The dead letters of a topic and a group, oldest first: `for await (const letter of deadLetters)`."
         }
+        "DeadLetterCursor" => "A listing of dead letters. Made by {@link DeadLetters.list}.",
         _ => "A message that could not be handled, and why.",
     };
     out.push('\n');

@@ -192,18 +192,9 @@ export class DeadLetters extends Listing<DeadLetter> {
     return value(now(this.handle, "group"));
   }
 
-  /** The last position there is now. */
-  async last(): Promise<number> {
-    return value(await later(this.handle, "last"));
-  }
-
-  /**
-   * The first letter behind a position (0: the first of all).
-   * @param position The position of the letter before.
-   */
-  async nextAfter(position: number): Promise<DeadLetter | undefined> {
-    const found = await later(this.handle, "next_after", { position });
-    return found.handle ? new DeadLetter(found) : undefined;
+  /** Lists the letters there are when it begins, oldest first. */
+  list(): DeadLetterCursor {
+    return new DeadLetterCursor(now(this.handle, "list").handle as Addon.Handle);
   }
 
   /**
@@ -223,6 +214,27 @@ export class DeadLetters extends Listing<DeadLetter> {
 
   [inspect.custom](): string {
     return `<DeadLetters topic=${JSON.stringify(this.topic)} group=${JSON.stringify(this.group)}>`;
+  }
+}
+
+/** A listing of dead letters. Made by {@link DeadLetters.list}. */
+export class DeadLetterCursor {
+  /** @internal */
+  protected readonly handle: Addon.Handle;
+
+  /** @internal */
+  constructor(handle: Addon.Handle) {
+    this.handle = handle;
+  }
+
+  /** The next letter; none at the end. */
+  async next(): Promise<DeadLetter | undefined> {
+    const found = await later(this.handle, "next");
+    return found.handle ? new DeadLetter(found) : undefined;
+  }
+
+  [inspect.custom](): string {
+    return `<DeadLetterCursor>`;
   }
 }
 

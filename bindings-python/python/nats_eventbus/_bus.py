@@ -13,6 +13,7 @@ from . import _native
 from ._consumer import Consumer
 from ._contexts import is_inside, task_outside
 from ._events import Event, Events, listen
+from ._generated.defaults import REQUEST_TIMEOUT, RESPONDER_CONCURRENCY, RESPONDER_GROUP
 from ._generated.nouns import BusCalls
 from ._generated.openings import Openings
 from ._generated.records import State
@@ -153,7 +154,7 @@ class Bus(Openings, BusCalls, Closing):
             self._running.stop()
 
     async def request(
-        self, topic: str, body: Any = b"", *, timeout: Seconds = 5.0, headers: Headers | None = None
+        self, topic: str, body: Any = b"", *, timeout: Seconds = REQUEST_TIMEOUT, headers: Headers | None = None
     ) -> _native.Message:
         """Asks, and waits for a reply up to ``timeout`` (seconds, default 5).
 
@@ -164,7 +165,7 @@ class Bus(Openings, BusCalls, Closing):
         return await self._native.request(topic, ready(body, self._encode), timeout, headers)
 
     async def respond(
-        self, topic: str, handler: Handler, *, group: str = "responders", concurrency: int = 64
+        self, topic: str, handler: Handler, *, group: str = RESPONDER_GROUP, concurrency: int = RESPONDER_CONCURRENCY
     ) -> Responder:
         """Answers requests on a topic; responders of one group share them.
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import html
 from collections.abc import AsyncIterator
-from datetime import timedelta
 
 from . import _native
 from ._contexts import is_inside
+from ._generated.defaults import FETCH_TIMEOUT
+from ._generated.settings import Seconds
 from ._handling import Handler, OnError, Work
 from ._opening import Closing
 from ._runs import Runs
-from .errors import ConfigError
+from .errors import ConfigError, EventBusError
 
 __all__ = ["Consumer"]
 
@@ -50,10 +51,11 @@ class Consumer(Closing):
         """The next message, for ``anext(consumer)``."""
         return await self._native.__anext__()
 
-    async def fetch(self, max: int = 1, timeout: float | timedelta | str | None = 5.0) -> list[_native.Message]:
+    async def fetch(self, max: int = 1, timeout: Seconds | None = FETCH_TIMEOUT) -> list[_native.Message]:
         """Up to ``max`` messages (default 1), waiting for them up to ``timeout`` (seconds, default 5; None: no limit).
 
-        Fewer, or none, when the time runs out first. A cancelled fetch gives back what it had taken.
+        Fewer, or none, when the time runs out first; fewer when the consumer ends meanwhile. A cancelled fetch gives
+        back what it had taken.
 
         Raises:
             ClosedError: the consumer is closed. NotFoundError: its durable or stream was deleted. ConfigError: ``max``
@@ -73,6 +75,9 @@ class Consumer(Closing):
                     out += self._native.take(max - len(out))
         except BaseException as e:
             if isinstance(e, TimeoutError) and limit.expired():
+                return out
+            if out and isinstance(e, EventBusError):
+                # Cut short by a close, or by the end of its durable: the next fetch tells.
                 return out
             self._native.put_back(out)
             raise

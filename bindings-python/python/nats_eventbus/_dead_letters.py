@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from . import _native
 from .errors import DecodeError
@@ -45,21 +45,22 @@ class Body:
         return f"{len(self.body)} bytes" if kept else f"{self.truncated} bytes, not kept"
 
 
-LetterT = TypeVar("LetterT", bound=Body)
+LetterT = TypeVar("LetterT", bound=Body, covariant=True)
+
+
+class Cursor(Protocol[LetterT]):
+    """A listing."""
+
+    async def next(self) -> LetterT | None: ...
 
 
 class Listing(ABC, Generic[LetterT]):
     """Letters, listed one after another."""
 
     @abstractmethod
-    async def last(self) -> int: ...
-    @abstractmethod
-    async def next_after(self, position: int) -> LetterT | None: ...
+    def list(self) -> Cursor[LetterT]: ...
 
     async def __aiter__(self) -> AsyncIterator[LetterT]:
-        # What is replayed and fails again is another letter: not of this listing.
-        position, last = 0, await self.last()
-        while position < last and (letter := await self.next_after(position)):
-            position = letter.position
-            if position <= last:
-                yield letter
+        listing = self.list()
+        while (letter := await listing.next()) is not None:
+            yield letter

@@ -4,8 +4,10 @@
 //! `dlq.<STREAM>.<group>.replay`, which the group's consumers read besides their topic; no other group sees it. The copy
 //! is stored and confirmed before the letter is removed, so a crash in between loses nothing.
 
+mod cursor;
 mod letter;
 
+pub use cursor::DeadLetterCursor;
 pub(crate) use letter::{
     ATTEMPTS, FAILURES, GROUP, ID, REASON, SEQUENCE, STREAM, TIME, TOPIC, TRUNCATED, is_ours, read_headers,
     restored,
@@ -98,6 +100,11 @@ impl DeadLetters {
             Ok(found.iter().find(covering).map_or_else(declared, |s| s.name.clone()))
         };
         self.stream.get_or_try_init(|| find).await.map(String::as_str)
+    }
+
+    /// Lists the letters there are when it begins, oldest first.
+    pub fn list(&self) -> DeadLetterCursor {
+        DeadLetterCursor::new(self.clone())
     }
 
     /// The last position there is now: where a listing ends that replays what it lists, for what fails again becomes
@@ -216,12 +223,8 @@ impl DeadLetters {
 
     /// What becomes a dead letter meanwhile is left for the next time: a replay that fails would never end.
     async fn each(&self, act: Act) -> Result<u64> {
-        let last = self.last().await?;
-        let (mut at, mut done) = (0, 0);
-        while let Some(letter) = self.next_after(at).await?
-            && letter.position <= last
-        {
-            at = letter.position;
+        let (list, mut done) = (self.list(), 0);
+        while let Some(letter) = list.next().await? {
             done += match act {
                 Act::Replay => self.replay(&letter).await.map(|()| 1)?,
                 Act::Discard => u64::from(self.discard(&letter).await?),

@@ -7,7 +7,7 @@ use super::{
     settings::{argument, object, to_host},
 };
 use crate::{
-    Bus, DeadLetters, Stream,
+    Bus, DeadLetterCursor, DeadLetters, Stream,
     dead_letters::Letter,
     duration::Unit,
     error::{Error, Result},
@@ -25,6 +25,8 @@ pub enum Handle {
     Stream(Stream),
     /// The dead letters of a topic and a group.
     DeadLetters(DeadLetters),
+    /// A listing of dead letters.
+    DeadLetterCursor(DeadLetterCursor),
     /// One dead letter.
     DeadLetter(Letter),
 }
@@ -165,6 +167,13 @@ impl Answer for DeadLetters {
     const RETURNS: Type = Type::Handle("DeadLetters");
     fn reply(self, _: Unit) -> Result<Reply> {
         Ok(Reply { handle: Some(Handle::DeadLetters(self)), ..Reply::default() })
+    }
+}
+
+impl Answer for DeadLetterCursor {
+    const RETURNS: Type = Type::Handle("DeadLetterCursor");
+    fn reply(self, _: Unit) -> Result<Reply> {
+        Ok(Reply { handle: Some(Handle::DeadLetterCursor(self)), ..Reply::default() })
     }
 }
 

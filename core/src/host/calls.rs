@@ -7,8 +7,8 @@ use super::{
     schema::Described,
 };
 use crate::{
-    Bus, ConsumerInfo, DeadLetter, DeadLetters, Health, MetricsSnapshot, ServerInfo, State, Stream,
-    StreamInfo,
+    Bus, ConsumerInfo, DeadLetter, DeadLetterCursor, DeadLetters, Health, MetricsSnapshot, ServerInfo, State,
+    Stream, StreamInfo,
     dead_letters::Letter,
     duration::Unit,
     error::{Error, Result},
@@ -234,16 +234,8 @@ calls! {
         Property topic() -> String { Ok(letters.topic().to_owned()) }
         /// The group that could not handle them.
         Property group() -> String { Ok(letters.group().to_owned()) }
-        /// The last position there is now.
-        Later last() -> u64 { letters.last().await }
-        /// The first letter behind a position (0: the first of all).
-        Later next_after(
-            /// The position of the letter before.
-            position: u64
-        ) -> Maybe<Letter> {
-            let letter = letters.next_after(position).await?;
-            Ok(Maybe(letter.map(|letter| Letter { of: letters, letter: letter.into() })))
-        }
+        /// Lists the letters there are when it begins, oldest first.
+        Now list() -> DeadLetterCursor { Ok(letters.list()) }
         /// Sends all letters there are now to their group again; returns their number. The first that fails ends it.
         ///
         /// No other group sees them. A consumer of the group receives each as the message it was, with a new count of
@@ -251,6 +243,13 @@ calls! {
         Later replay() -> u64 { letters.replay_all().await }
         /// Removes all letters there are now; returns their number. The first that fails ends it.
         Later discard() -> u64 { letters.discard_all().await }
+    }
+    DeadLetterCursor(list: DeadLetterCursor) {
+        /// The next letter; none at the end.
+        Later next() -> Maybe<Letter> {
+            let of = list.letters().clone();
+            Ok(Maybe(list.next().await?.map(|letter| Letter { of, letter: letter.into() })))
+        }
     }
     DeadLetter(letter: Letter, DeadLetter) {
         /// Sends it to its group again, and to no other, with a new count of attempts; then removes the letter.

@@ -2,6 +2,7 @@
 
 pub mod call;
 mod calls;
+mod defaults;
 pub mod mailbox;
 pub mod schema;
 pub mod settings;
@@ -9,5 +10,6 @@ pub mod tables;
 
 pub use call::{Handle, Reply, Started};
 pub use calls::NOUNS;
+pub use defaults::{Defaults, LETTERS, LOOK, TURN};
 pub use mailbox::{Completion, Listener, Mailbox};
 pub use settings::{camel_case, from_host, settings, to_host};

@@ -19,6 +19,12 @@ pub fn settings() -> Vec<(&'static Record, serde_json::Value)> {
     vec![of::<Backoff>(), of::<Tls>(), of::<Config>(), of::<ProducerConfig>(), of::<ConsumerConfig>()]
 }
 
+/// What calls do where their caller says nothing, with the values as JSON.
+pub fn defaults() -> (&'static Record, serde_json::Value) {
+    let text = to_host(&super::Defaults::default(), Unit::Seconds).unwrap_or_default();
+    (super::Defaults::RECORD, serde_json::from_str(&text).unwrap_or_default())
+}
+
 /// What hosts are given: each after those it holds.
 pub const RECORDS: &[&Record] = &[
     ServerInfo::RECORD,

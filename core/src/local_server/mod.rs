@@ -45,7 +45,8 @@ struct Share {
 impl LocalServer {
     /// Joins the server running in `dir`, or starts one there; `dir` is created if it is missing.
     ///
-    /// The binary is `NATS_SERVER_BIN`, else `nats-server` in `PATH`, else the first usable one of `candidates`.
+    /// The binary is `NATS_SERVER_BIN`, else `nats-server` in `PATH`, else the first usable one of `candidates`, of the
+    /// Python environment in use (`VIRTUAL_ENV`) and of `.venv` here, else the one that ran here before.
     pub async fn open(dir: &Path, candidates: &[PathBuf]) -> Result<LocalServer> {
         let (dir, candidates) = (dir.to_path_buf(), candidates.to_vec());
         blocking(move || open(&dir, &candidates)).await

