@@ -107,8 +107,8 @@ impl Bus {
                     tasks: Mutex::new(tasks),
                     local,
                 });
-                let heard: Weak<Shared> = Arc::downgrade(&shared);
-                shared.link.hear(heard);
+                let observer: Weak<Shared> = Arc::downgrade(&shared);
+                shared.link.observe(observer);
                 let bus = Self { shared };
                 bus.supervise();
                 match bus.check_jetstream().await {
@@ -135,7 +135,7 @@ impl Bus {
         let pipeline = Pipeline::start(&c, metrics.clone(), &mut tasks).await?;
         if c.link.is_connected() {
             // Without a reply inbox nothing would ever be answered: a denial of it is known now.
-            c.unless_refused(config.api_timeout * 2, pipeline.can_hear(config.api_timeout)).await?;
+            c.unless_refused(config.api_timeout * 2, pipeline.check_inbox(config.api_timeout)).await?;
         }
         Ok((config, c, pipeline, metrics, tasks))
     }
@@ -303,7 +303,7 @@ impl Bus {
         }
         // Retries may go on while the connection comes and goes; polling ends with the last outcome or the deadline.
         while Instant::now() < until {
-            if s.pipeline.state().slots.is_empty() {
+            if s.pipeline.state().is_idle() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -314,7 +314,7 @@ impl Bus {
                 tracing::warn!(error = %e, "the last messages may not have reached the server");
             }
         }
-        let unseen = s.pipeline.state().failures_unseen();
+        let unseen = s.pipeline.state().all_unreported();
         if let Some(e) = unseen {
             let text = format!("failures of sends were never asked for (flush, on_error): {e}");
             s.link.notice(&Notice::warning(NoticeKind::FailuresUnseen, text));

@@ -4,7 +4,7 @@
 
 use crate::{
     config::Config,
-    connection::{Denied, Hear, Link},
+    connection::{Denied, Link, LinkObserver, Reaction},
     error::{Error, Result},
     host::mailbox::{Body, Completion},
     local_server::LocalServer,
@@ -115,10 +115,10 @@ impl Shared {
     }
 }
 
-impl Hear for Shared {
-    fn denied(&self, what: &Denied, e: &Error) -> bool {
+impl LinkObserver for Shared {
+    fn denied(&self, what: &Denied, e: &Error) -> Reaction {
         self.all_consumers().iter().filter(|c| c.concerns(what)).for_each(|c| c.fail(e.clone()));
-        false
+        Reaction::Unexpected
     }
     fn gave_up(&self, e: &Error) {
         self.all_consumers().iter().for_each(|c| c.fail(e.clone().topic(c.topic())));

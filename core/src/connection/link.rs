@@ -35,12 +35,20 @@ choices! {
     }
 }
 
-/// A part that must act on what happens to the connection. Called on the client's own task: it must not block.
-pub(crate) trait Hear: Send + Sync {
-    /// The server denies a topic. True when that was to be expected, and is nobody else's concern.
-    fn denied(&self, what: &Denied, e: &Error) -> bool;
-    /// There will be no connection any more.
+/// Acts on what happens to the connection. The client's own task calls it, so it must not block.
+pub(crate) trait LinkObserver: Send + Sync {
+    /// The server denies a topic.
+    fn denied(&self, what: &Denied, e: &Error) -> Reaction;
+    /// Reconnecting was given up: no further connection follows.
     fn gave_up(&self, e: &Error);
+}
+
+/// How an observer takes a denial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reaction {
+    /// The observer provoked the denial, so it becomes no event.
+    Expected,
+    Unexpected,
 }
 
 /// The state that the client's callback changes and everybody reads.
@@ -51,7 +59,7 @@ pub(crate) struct Link {
     metrics: Arc<Metrics>,
     hub: Hub<Event>,
     notices: Hub<Notice>,
-    parts: Mutex<Vec<Weak<dyn Hear>>>,
+    observers: Mutex<Vec<Weak<dyn LinkObserver>>>,
     /// The server that the connection is, or will be, with.
     peer: Mutex<Option<String>>,
     /// What the server said on this connection that may be why it ends.
@@ -83,7 +91,7 @@ impl Link {
             metrics,
             hub: Hub::default(),
             notices: Hub::default(),
-            parts: Mutex::default(),
+            observers: Mutex::default(),
             peer: Mutex::default(),
             last_words: Mutex::default(),
             asked: AtomicBool::new(false),
@@ -144,12 +152,12 @@ impl Link {
             self.notices.tell_now_and_then(&notice);
         }
     }
-    /// From now on this part is told what concerns it.
-    pub(crate) fn hear(&self, part: Weak<dyn Hear>) {
-        self.parts.lock().push(part);
+    /// Reports denials and giving up to this observer from now on.
+    pub(crate) fn observe(&self, observer: Weak<dyn LinkObserver>) {
+        self.observers.lock().push(observer);
     }
-    fn parts(&self) -> Vec<Arc<dyn Hear>> {
-        self.parts.lock().iter().filter_map(Weak::upgrade).collect()
+    fn observers(&self) -> Vec<Arc<dyn LinkObserver>> {
+        self.observers.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// False when it is closed, which is for good.
@@ -177,7 +185,7 @@ impl Link {
             return;
         }
         self.notice(&Notice::of_error(Level::Error, NoticeKind::Connection, &e));
-        self.parts().iter().for_each(|part| part.gave_up(&e));
+        self.observers().iter().for_each(|o| o.gave_up(&e));
         self.epoch.send_modify(|_| {});
         self.tell(&Event::new(EventKind::Closed).cause(e.message()));
     }
@@ -293,8 +301,9 @@ impl Link {
         };
         if let Some(denied) = Denied::parse(&text) {
             let e = denied.error();
-            // Each is told, also when another has expected it.
-            let expected = self.parts().iter().filter(|part| part.denied(&denied, &e)).count();
+            // Every observer learns of it, also when another one has expected it.
+            let expected =
+                self.observers().iter().filter(|o| o.denied(&denied, &e) == Reaction::Expected).count();
             if expected > 0 {
                 return;
             }

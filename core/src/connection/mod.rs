@@ -17,7 +17,7 @@ mod tls;
 pub(crate) use denied::{Denied, is_auth};
 pub use events::{Event, EventKind, Events};
 pub use link::State;
-pub(crate) use link::{Hear, Link};
+pub(crate) use link::{Link, LinkObserver, Reaction};
 
 use crate::{
     config::Config,

@@ -48,6 +48,21 @@ impl Drop for Window {
     }
 }
 
+/// A `send_many` that is being submitted.
+struct SendMany {
+    many: Arc<Many>,
+    post: Post,
+    /// Whether the stream must be looked up.
+    prepare: bool,
+}
+
+impl SendMany {
+    /// Ends one message.
+    fn end(&mut self, index: usize, result: Result<Option<PubAck>>) {
+        self.post.add(Completion::Item { many: self.many.clone(), index }, Body::Sent(result));
+    }
+}
+
 impl Producer {
     pub(crate) fn open(shared: &Arc<Shared>, topic: &str, config: ProducerConfig) -> Result<Self> {
         let declares =
@@ -68,7 +83,7 @@ impl Producer {
         let (delivery_timeout, dedupe) = (config.delivery_timeout, config.dedupe);
         let id = shared.pipeline.state().add_producer(topic.into(), config, jetstream);
         if jetstream {
-            shared.pipeline.state().looks_by(id, target.look(shared, id));
+            shared.pipeline.state().set_lookup(id, target.lookup(shared, id));
         }
         let window = Arc::new(Window { pipeline: shared.pipeline.clone(), id });
         Ok(Self {
@@ -159,7 +174,7 @@ impl Producer {
     /// Hosts: the shortest way of a core message without key, id or headers, with a connection and room; false where
     /// another way has to be taken, which tells of anything wrong.
     pub fn try_send_plain(&self, body: &[u8]) -> bool {
-        !self.jetstream && self.shared.pipeline.submit_plain(self.id, &[body], self.limit()) == 1
+        !self.jetstream && self.shared.pipeline.submit_core_bodies(self.id, &[body], self.limit()) == 1
     }
 
     /// Hosts: sends at once where that needs no completion, in core mode with a connection and room; false otherwise.
@@ -193,49 +208,58 @@ impl Producer {
         }
         let (headers, bodies): (_, Vec<&[u8]>) = (self.headers(options)?, bodies.collect());
         let plain = !self.jetstream && headers.is_none();
-        let sent = if plain { self.shared.pipeline.submit_plain(self.id, &bodies, self.limit()) } else { 0 };
+        let sent =
+            if plain { self.shared.pipeline.submit_core_bodies(self.id, &bodies, self.limit()) } else { 0 };
         if sent == bodies.len() {
             done.complete(Body::Many(vec![Ok(None); sent]));
             return Ok(());
         }
-        let many = Many::new(bodies.len(), done);
-        let item = |index: usize| Completion::Item { many: many.clone(), index };
-        let mut post = Post::default();
-        (0..sent).for_each(|index| post.add(item(index), Body::Sent(Ok(None))));
         let key: Option<Arc<str>> = options.key.as_deref().map(Into::into);
-        let mut prepare = false;
+        let mut many =
+            SendMany { many: Many::new(bodies.len(), done), post: Post::default(), prepare: false };
+        (0..sent).for_each(|index| many.end(index, Ok(None)));
         for (n, part) in bodies[sent..].chunks(MANY).enumerate() {
-            let first = sent + n * MANY;
-            let fits =
-                |(at, body): (usize, &&[u8])| match self.check_size(body.len(), headers.as_ref(), false) {
-                    Ok(()) => Some(first + at),
-                    Err(e) => {
-                        post.add(item(first + at), Body::Sent(Err(e)));
-                        None
-                    }
-                };
-            let places: Vec<usize> = part.iter().enumerate().filter_map(fits).collect();
-            let submission = |index: &usize| Submission {
-                body: bodies[*index],
-                headers: headers.clone(),
-                key: key.clone(),
-                has_id: false,
-                done: item(*index),
-            };
-            let mut places_left = places.iter();
-            self.shared.pipeline.submit_many(self.id, places.iter().map(submission), |submitted| {
-                let index = places_left.next().copied().unwrap_or_default();
-                match submitted {
-                    Ok(Submitted::Pending { prepare: p }) => prepare |= p,
-                    Ok(Submitted::Done) => post.add(item(index), Body::Sent(Ok(None))),
-                    Err(e) => post.add(item(index), Body::Sent(Err(e))),
-                }
-            });
+            self.submit_part(part, sent + n * MANY, headers.as_ref(), key.as_ref(), &mut many);
         }
-        if prepare {
+        if many.prepare {
             self.prepare();
         }
         Ok(())
+    }
+
+    /// Submits a part of a `send_many` under one lock. `first` is the index of its first message.
+    fn submit_part(
+        &self,
+        part: &[&[u8]],
+        first: usize,
+        headers: Option<&Headers>,
+        key: Option<&Arc<str>>,
+        many: &mut SendMany,
+    ) {
+        let mut fitting = Vec::with_capacity(part.len());
+        for (index, body) in (first..).zip(part) {
+            match self.check_size(body.len(), headers, false) {
+                Ok(()) => fitting.push((index, *body)),
+                Err(e) => many.end(index, Err(e)),
+            }
+        }
+        let all = many.many.clone();
+        let submissions = fitting.iter().map(|(index, body)| Submission {
+            body,
+            headers: headers.cloned(),
+            key: key.cloned(),
+            has_id: false,
+            done: Completion::Item { many: all.clone(), index: *index },
+        });
+        let mut indices = fitting.iter().map(|(index, _)| *index);
+        self.shared.pipeline.submit_many(self.id, submissions, |submitted| {
+            let index = indices.next().unwrap_or_default();
+            match submitted {
+                Ok(Submitted::Pending { prepare }) => many.prepare |= prepare,
+                Ok(Submitted::Done) => many.end(index, Ok(None)),
+                Err(e) => many.end(index, Err(e)),
+            }
+        });
     }
 
     /// Hosts: starts a flush.
