@@ -1,4 +1,4 @@
-//! What happens to a connection.
+//! The events of a connection.
 
 use crate::{
     host::schema::{choices, record},
@@ -6,7 +6,7 @@ use crate::{
 };
 use std::time::SystemTime;
 
-/// The events of a connection from now on, for one listener; the last is [`EventKind::Closed`].
+/// The events of a connection for one listener. The last one is [`EventKind::Closed`].
 pub type Events = Feed<Event>;
 
 choices! {
@@ -85,14 +85,14 @@ mod tests {
     use crate::observe::{Hub, KEPT};
 
     #[test]
-    fn a_slow_listener_misses_the_oldest_and_harms_no_other() {
+    fn a_slow_listener_misses_the_oldest_and_does_not_affect_others() {
         let hub = Hub::default();
         let (slow, quick) = (hub.listen(), hub.listen());
         for _ in 0..KEPT + 5 {
-            hub.tell(&Event::new(EventKind::Disconnected));
+            hub.emit(&Event::new(EventKind::Disconnected));
             assert_eq!(quick.take().unwrap().missed, 0);
         }
-        hub.tell(&Event::new(EventKind::Closed).cause("test"));
+        hub.emit(&Event::new(EventKind::Closed).cause("test"));
         assert_eq!(slow.take().unwrap().missed, 6);
         assert_eq!(std::iter::from_fn(|| slow.take()).last().unwrap().kind, EventKind::Closed);
         assert!(slow.is_over() && !quick.is_over());
@@ -101,11 +101,11 @@ mod tests {
     }
 
     #[test]
-    fn floods_are_told_now_and_then() {
+    fn floods_are_throttled() {
         let hub = Hub::default();
         let all = hub.listen();
         for topic in ["a", "b", "a", "a"] {
-            hub.tell_now_and_then(&Event::new(EventKind::PermissionDenied).topic(topic));
+            hub.emit_throttled(&Event::new(EventKind::PermissionDenied).topic(topic));
         }
         let topics: Vec<_> = std::iter::from_fn(|| all.take()?.topic).collect();
         assert_eq!(topics, ["a", "b"]);

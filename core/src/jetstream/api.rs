@@ -149,7 +149,7 @@ impl Shared {
     /// Asks `JetStream` for the account; none when that right is denied.
     pub(crate) async fn account(&self) -> Result<Option<serde_json::Value>> {
         let epoch = self.link.epoch();
-        if self.unasked.load(Ordering::Relaxed) == epoch {
+        if self.account_denied_on.load(Ordering::Relaxed) == epoch {
             return Ok(None);
         }
         match self.api("INFO", &serde_json::Value::Null).await {
@@ -157,7 +157,7 @@ impl Shared {
                 if e.kind() == ErrorKind::Permission
                     && e.topic_name() == Some(&*subject(&self.config, "INFO")) =>
             {
-                self.unasked.store(epoch, Ordering::Relaxed);
+                self.account_denied_on.store(epoch, Ordering::Relaxed);
                 Ok(None)
             }
             asked => asked.map(Some),

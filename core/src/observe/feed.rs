@@ -52,7 +52,7 @@ struct HubState<T> {
 }
 
 impl<T: Item> Hub<T> {
-    pub(crate) fn tell(&self, event: &T) {
+    pub(crate) fn emit(&self, event: &T) {
         let mut post = Post::default();
         let mut hub = self.0.lock();
         if hub.closed {
@@ -66,7 +66,7 @@ impl<T: Item> Hub<T> {
     }
 
     /// Tells what may come in floods: of what says the same one a second.
-    pub(crate) fn tell_now_and_then(&self, event: &T) {
+    pub(crate) fn emit_throttled(&self, event: &T) {
         let now = Instant::now();
         let mut hub = self.0.lock();
         while hub.recent.len() >= KEPT || hub.recent.front().is_some_and(|(_, at)| now - *at >= AGAIN) {
@@ -77,7 +77,7 @@ impl<T: Item> Hub<T> {
         }
         hub.recent.push_back((event.clone(), now));
         drop(hub);
-        self.tell(event);
+        self.emit(event);
     }
 
     pub(crate) fn listen(&self) -> Feed<T> {
