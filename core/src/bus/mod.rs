@@ -63,6 +63,15 @@ const LOCAL: &str = "local://";
 /// The time that a run gets, after `drain_timeout`, to return its unfinished messages.
 const RETURN_TIME: Duration = Duration::from_millis(500);
 
+/// A connection with its pipeline, before it becomes a bus.
+struct Opened {
+    config: Config,
+    connection: Connection,
+    pipeline: Arc<Pipeline>,
+    metrics: Arc<Metrics>,
+    tasks: JoinSet<()>,
+}
+
 impl Bus {
     /// Connects. `candidates` are further `nats-server` binaries to try for `local://`.
     ///
@@ -70,65 +79,68 @@ impl Bus {
     /// `Config` for a wrong setting; `Connection`, `Auth` or `Tls` when no server can be used; `NotFound` when
     /// the settings need JetStream and the server has none.
     pub async fn connect(mut config: Config, candidates: &[PathBuf]) -> Result<Self> {
-        // The client's tasks belong to our runtime, not to the caller's, which may end before them.
-        let local = match config.servers.reveal().strip_prefix(LOCAL) {
-            Some("") => {
-                return Err(Error::config("servers: local:// needs a folder, such as local://./data"));
-            }
-            Some(list) if list.contains("://") => {
-                return Err(Error::config("servers: local:// stands alone: keep one kind of address"));
-            }
-            Some(dir) => {
-                let server = LocalServer::open(Path::new(dir), candidates).await?;
-                tracing::info!(pid = server.pid(), url = server.url(), "embedded server");
-                config.servers = server.url().into();
-                Some(server)
-            }
-            None => None,
-        };
+        let local = Self::join_local_server(&mut config, candidates).await?;
+        // The client's tasks run on our runtime, because the caller's runtime may end before the bus.
         let opened = crate::runtime::handle().spawn(Self::open(config)).await;
-        let opened = match opened {
-            Ok(opened) => opened,
-            Err(e) => Err(Error::new(ErrorKind::Internal, format!("connecting failed unexpectedly: {e}"))),
-        };
-        match opened {
-            Ok((config, c, pipeline, metrics, tasks)) => {
-                let shared = Arc::new(Shared {
-                    config,
-                    client: c.client,
-                    link: c.link,
-                    pipeline,
-                    metrics,
-                    consumers: Mutex::default(),
-                    failed_consumers: Mutex::default(),
-                    warnings: Mutex::new(c.warnings),
-                    account_denied_on: AtomicU64::new(0),
-                    closed: AtomicBool::new(false),
-                    tasks: Mutex::new(tasks),
-                    local,
-                });
-                let observer: Weak<Shared> = Arc::downgrade(&shared);
-                shared.link.observe(observer);
-                let bus = Self { shared };
-                bus.supervise();
-                match bus.check_jetstream().await {
-                    Ok(()) => Ok(bus),
-                    Err(e) => {
-                        bus.close().await?;
-                        Err(e)
-                    }
-                }
+        let opened = opened.unwrap_or_else(|e| {
+            Err(Error::new(ErrorKind::Internal, format!("connecting failed unexpectedly: {e}")))
+        });
+        let bus = match (opened, local) {
+            (Ok(opened), local) => Self::assemble(opened, local),
+            (Err(e), Some(server)) => {
+                server.leave().await?;
+                return Err(e);
             }
+            (Err(e), None) => return Err(e),
+        };
+        match bus.check_jetstream().await {
+            Ok(()) => Ok(bus),
             Err(e) => {
-                if let Some(server) = local {
-                    server.leave().await?;
-                }
+                bus.close().await?;
                 Err(e)
             }
         }
     }
 
-    async fn open(config: Config) -> Result<(Config, Connection, Arc<Pipeline>, Arc<Metrics>, JoinSet<()>)> {
+    /// Joins or starts the server of a `local://` address, and puts its address into the settings.
+    async fn join_local_server(config: &mut Config, candidates: &[PathBuf]) -> Result<Option<LocalServer>> {
+        let Some(dir) = config.servers.reveal().strip_prefix(LOCAL) else { return Ok(None) };
+        if dir.is_empty() {
+            return Err(Error::config("servers: local:// needs a folder, such as local://./data"));
+        }
+        if dir.contains("://") {
+            return Err(Error::config("servers: local:// stands alone: keep one kind of address"));
+        }
+        let server = LocalServer::open(Path::new(dir), candidates).await?;
+        tracing::info!(pid = server.pid(), url = server.url(), "embedded server");
+        config.servers = server.url().into();
+        Ok(Some(server))
+    }
+
+    fn assemble(opened: Opened, local: Option<LocalServer>) -> Self {
+        let Opened { config, connection: c, pipeline, metrics, tasks } = opened;
+        let shared = Arc::new(Shared {
+            config,
+            client: c.client,
+            link: c.link,
+            pipeline,
+            metrics,
+            consumers: Mutex::default(),
+            failed_consumers: Mutex::default(),
+            warnings: Mutex::new(c.warnings),
+            account_denied_on: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            tasks: Mutex::new(tasks),
+            local,
+        });
+        let observer: Weak<Shared> = Arc::downgrade(&shared);
+        shared.link.observe(observer);
+        let bus = Self { shared };
+        bus.supervise();
+        bus
+    }
+
+    async fn open(config: Config) -> Result<Opened> {
         let metrics = Arc::new(Metrics::default());
         let c = Connection::open(&config, metrics.clone()).await?;
         let mut tasks = JoinSet::new();
@@ -137,7 +149,7 @@ impl Bus {
             // Without a reply inbox no call would get an answer, so find a denial now.
             c.unless_refused(config.api_timeout * 2, pipeline.check_inbox(config.api_timeout)).await?;
         }
-        Ok((config, c, pipeline, metrics, tasks))
+        Ok(Opened { config, connection: c, pipeline, metrics, tasks })
     }
 
     /// Restarts the embedded server when it dies. Every bus that shares the server does this; the first one restarts it.

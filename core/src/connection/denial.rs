@@ -1,6 +1,6 @@
-//! Permission violations: the server's text parsed, and the error it becomes.
+//! The server's `-ERR` texts: permission violations and authentication errors.
 //!
-//! Core NATS reports these only as text (`-ERR`), without a code, so the text decides here and nowhere else.
+//! Core NATS reports these only as text, without a code, so the text decides here and nowhere else.
 
 use crate::error::{Error, ErrorKind};
 
@@ -55,8 +55,31 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     None
 }
 
+/// Why a connection failed or ended, and whether authentication is the reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cause {
+    pub(crate) text: String,
+    pub(crate) is_auth: bool,
+}
+
+impl Cause {
+    /// A cause that the server or the client reported as text. Neither gives a code.
+    pub(super) fn reported(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { is_auth: is_auth(&text), text }
+    }
+    /// A failure to get or use the credentials.
+    pub(super) fn auth(text: impl Into<String>) -> Self {
+        Self { text: text.into(), is_auth: true }
+    }
+    /// Any other cause.
+    pub(crate) fn other(text: impl Into<String>) -> Self {
+        Self { text: text.into(), is_auth: false }
+    }
+}
+
 /// Whether a server's error text is about authentication, not about an operation.
-pub(crate) fn is_auth(text: &str) -> bool {
+pub(super) fn is_auth(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     text.contains("authorization violation") || text.contains("authentication")
 }

@@ -5,6 +5,7 @@
 use super::{
     Link, State,
     address::{resolves, shown},
+    denial::Cause,
     sign_in::SignIn,
 };
 use crate::config::{Backoff, Config};
@@ -125,8 +126,8 @@ impl Dialler {
             }
             let server = shown(&step.addr);
             let ready = match resolves(&step.addr, self.connect_timeout).await {
-                Ok(()) => self.sign_in.prepare().await,
-                failed => failed,
+                Ok(()) => self.sign_in.prepare().await.map_err(Cause::auth),
+                Err(e) => Err(Cause::other(e)),
             };
             match ready {
                 Ok(()) => {
@@ -136,7 +137,7 @@ impl Dialler {
                 }
                 Err(e) => {
                     self.link.attempt_failed(&server, &e);
-                    cause = Some(format!("{server}: {e}"));
+                    cause = Some(format!("{server}: {}", e.text));
                 }
             }
         }
@@ -161,7 +162,7 @@ impl Dialler {
         drop(search);
         let server = pool.iter().find(|s| s.addr == last)?;
         let cause = server.last_error.as_deref().unwrap_or("no connection could be made");
-        self.link.attempt_failed(&shown(&last), cause);
+        self.link.attempt_failed(&shown(&last), &Cause::reported(cause));
         Some(format!("{}: {cause}", shown(&last)))
     }
 }

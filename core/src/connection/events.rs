@@ -82,13 +82,13 @@ impl Item for Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::{Hub, KEPT};
+    use crate::observe::{CAPACITY, Hub};
 
     #[test]
     fn a_slow_listener_misses_the_oldest_and_does_not_affect_others() {
         let hub = Hub::default();
         let (slow, quick) = (hub.listen(), hub.listen());
-        for _ in 0..KEPT + 5 {
+        for _ in 0..CAPACITY + 5 {
             hub.emit(&Event::new(EventKind::Disconnected));
             assert_eq!(quick.take().unwrap().missed, 0);
         }

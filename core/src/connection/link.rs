@@ -4,7 +4,7 @@
 //! loss. Reports events to listeners and denials to observers.
 
 use super::{
-    denial::{Denied, is_auth},
+    denial::{Cause, Denied},
     events::{Event, EventKind, Events},
 };
 use crate::{
@@ -63,11 +63,11 @@ pub(crate) struct Link {
     /// The server of the current, or the next, connection.
     peer: Mutex<Option<String>>,
     /// What happened on this connection that may be why it ends.
-    disconnect_cause: Mutex<Option<String>>,
+    disconnect_cause: Mutex<Option<Cause>>,
     /// Whether the connection ends because its owner asked for another one.
     reconnect_requested: AtomicBool,
     /// Why there is no connection now.
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Option<Cause>>,
     /// Why reconnecting was given up.
     failure: Mutex<Option<Error>>,
     /// Ends the wait before the next attempt.
@@ -119,8 +119,8 @@ impl Link {
         self.failure.lock().clone()
     }
     /// Why there is no connection now. None while connected, and when the owner closed the bus.
-    pub(crate) fn trouble(&self) -> Option<String> {
-        self.failure().map(|e| e.message().to_owned()).or_else(|| self.trouble.lock().clone())
+    pub(crate) fn trouble(&self) -> Option<Cause> {
+        self.failure().map(|e| Cause::other(e.message())).or_else(|| self.trouble.lock().clone())
     }
     /// A listener for the events from now on.
     pub(crate) fn events(&self) -> Events {
@@ -210,13 +210,14 @@ impl Link {
         *self.peer.lock() = Some(server.to_owned());
     }
     /// Reports a failed connection attempt.
-    pub(super) fn attempt_failed(&self, server: &str, cause: &str) {
-        let kind = if is_auth(cause) { EventKind::AuthFailed } else { EventKind::Connecting };
-        tracing::debug!(server, cause, "a connection attempt failed");
+    pub(super) fn attempt_failed(&self, server: &str, cause: &Cause) {
+        let kind = if cause.is_auth { EventKind::AuthFailed } else { EventKind::Connecting };
+        tracing::debug!(server, cause = cause.text, "a connection attempt failed");
         if self.state() != State::Closed {
-            *self.trouble.lock() = Some(format!("{server}: {cause}"));
+            *self.trouble.lock() = Some(Cause { text: format!("{server}: {}", cause.text), ..*cause });
         }
-        self.emit_throttled(&Event::new(kind).server(Some(server.to_owned())).cause(cause));
+        let event = Event::new(kind).server(Some(server.to_owned()));
+        self.emit_throttled(&event.cause(cause.text.as_str()));
     }
     /// Reports that the client dropped messages of a topic.
     pub(crate) fn slow_consumer(&self, topic: &str) {
@@ -230,11 +231,11 @@ impl Link {
     /// Notes that the owner asks for another connection.
     pub(crate) fn expect_reconnect(&self) {
         self.reconnect_requested.store(true, Ordering::Release);
-        self.set_disconnect_cause("a reconnect was asked for");
+        self.set_disconnect_cause(Cause::other("a reconnect was asked for"));
     }
     /// Notes why this connection ends, in case it ends now.
-    pub(crate) fn set_disconnect_cause(&self, cause: &str) {
-        *self.disconnect_cause.lock() = Some(cause.to_owned());
+    fn set_disconnect_cause(&self, cause: Cause) {
+        *self.disconnect_cause.lock() = Some(cause);
     }
 
     pub(super) fn on_event(&self, event: &ClientEvent) {
@@ -242,14 +243,15 @@ impl Link {
             ClientEvent::Connected => self.on_connected(),
             ClientEvent::Disconnected => {
                 let cause = self.disconnect_cause.lock().take();
-                let cause =
-                    cause.unwrap_or_else(|| "the server closed the connection, or stopped answering".into());
+                let cause = cause.unwrap_or_else(|| {
+                    Cause::other("the server closed the connection, or stopped answering")
+                });
                 let open = self.set(State::Disconnected);
                 self.epoch.send_modify(|_| {});
                 if open {
-                    tracing::warn!(cause, "disconnected; reconnecting");
+                    tracing::warn!(cause = cause.text, "disconnected; reconnecting");
                     *self.trouble.lock() = Some(cause.clone());
-                    let event = Event::new(EventKind::Disconnected).server(self.peer()).cause(cause);
+                    let event = Event::new(EventKind::Disconnected).server(self.peer()).cause(cause.text);
                     self.hub.emit(&event);
                     if let Some(mut notice) = Notice::of_event(&event) {
                         if self.reconnect_requested.swap(false, Ordering::AcqRel) {
@@ -267,7 +269,7 @@ impl Link {
             ClientEvent::ClientError(e) => tracing::debug!(error = %e, "connection error"),
             ClientEvent::LameDuckMode => {
                 tracing::info!("the server is about to shut down");
-                self.set_disconnect_cause("the server shut down");
+                self.set_disconnect_cause(Cause::other("the server shut down"));
                 self.emit(&Event::new(EventKind::LameDuck).server(self.peer()));
             }
             ClientEvent::Draining | ClientEvent::Closed => {}
@@ -313,10 +315,11 @@ impl Link {
             return self.emit_throttled(&event.server(self.peer()));
         }
         tracing::warn!(error = %e, "the server reports an error");
-        if is_auth(&text) {
-            let event = Event::new(EventKind::AuthFailed).cause(text.as_str()).server(self.peer());
+        let cause = Cause::reported(text);
+        if cause.is_auth {
+            let event = Event::new(EventKind::AuthFailed).cause(cause.text.as_str()).server(self.peer());
             self.emit_throttled(&event);
         }
-        self.set_disconnect_cause(&text);
+        self.set_disconnect_cause(cause);
     }
 }

@@ -14,7 +14,7 @@ mod options;
 mod sign_in;
 mod tls;
 
-pub(crate) use denial::{Denied, is_auth};
+pub(crate) use denial::{Cause, Denied};
 pub use events::{Event, EventKind, Events};
 pub use link::State;
 pub(crate) use link::{Link, LinkObserver, Reaction};

@@ -1,6 +1,6 @@
 //! Notices: what an operator should read in the logs of a service, whatever its language.
 //!
-//! Hosts hand them to their own logging. They are few: what may come in floods is told once a second.
+//! Hosts pass them to their own logging. There are few of them: repeated notices are throttled to one a second.
 
 use super::Item;
 use crate::{
@@ -100,7 +100,7 @@ impl Notice {
         this.stream = e.stream_name().map(str::to_owned);
         this
     }
-    /// What an event of the connection is to the logs; none for what is no news.
+    /// The notice of a connection event, if operators need one.
     pub(crate) fn of_event(event: &Event) -> Option<Self> {
         let server = event.server.as_deref().unwrap_or("the server");
         let cause = event.cause.as_deref().unwrap_or("for no reason given");
@@ -134,7 +134,7 @@ impl Item for Notice {
     }
     fn repeats(&self, other: &Self) -> bool {
         let of = |n: &Self| (n.kind, n.topic.clone(), n.group.clone(), n.stream.clone());
-        // Each setting, and each consumer that fails, is news of its own.
+        // Each setting and each failed consumer deserves a notice of its own.
         let always = matches!(self.kind, NoticeKind::Setting | NoticeKind::ConsumerFailed);
         !always && of(self) == of(other)
     }

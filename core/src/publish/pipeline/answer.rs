@@ -1,6 +1,9 @@
 //! What an answer to a publish means. Pure: bytes in, decision out.
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    jetstream::codes,
+};
 use serde::Deserialize;
 use std::borrow::Cow;
 
@@ -100,21 +103,25 @@ fn refused(e: &ApiError) -> Answer<'static> {
         Answer::Rejected(Error::new(kind, text).server(&*e.description).err_code_of(e.err_code))
     };
     match (e.err_code, e.code) {
-        (10071 | 10164, _) => rejected(ErrorKind::WrongSequence, "the expected last sequence does not match"),
-        (10054, _) => rejected(ErrorKind::TooLarge, "the message is over the stream's size limit"),
-        (10077, _) if full(&e.description).is_some() => {
+        (codes::WRONG_LAST_SEQUENCE | codes::WRONG_LAST_SEQUENCE_CONSTANT, _) => {
+            rejected(ErrorKind::WrongSequence, "the expected last sequence does not match")
+        }
+        (codes::MESSAGE_TOO_LARGE, _) => {
+            rejected(ErrorKind::TooLarge, "the message is over the stream's size limit")
+        }
+        (codes::STORE_FAILED, _) if full(&e.description).is_some() => {
             rejected(ErrorKind::StreamFull, full(&e.description).unwrap_or_default())
         }
-        (10166, _) => rejected(
+        (codes::TTL_DISABLED, _) => rejected(
             ErrorKind::NotSupported,
             "the stream takes no ttl: set allow_msg_ttl on it, or leave ttl out",
         ),
-        (10227, _) => rejected(
+        (codes::SOURCE_HEADER_RESERVED, _) => rejected(
             ErrorKind::InvalidHeader,
             "Nats-Stream-Source is the server's own header: leave it out of what is forwarded",
         ),
         // The server still stores the same id, or cannot take the message for a moment.
-        (10158, _) | (_, 503 | 429) => Answer::Retry(
+        (codes::DUPLICATE_IN_PROCESS, _) | (_, 503 | 429) => Answer::Retry(
             Error::new(ErrorKind::PublishRejected, "the server could not take the message yet")
                 .server(&*e.description)
                 .err_code_of(e.err_code),
