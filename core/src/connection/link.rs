@@ -244,7 +244,7 @@ impl Link {
             ClientEvent::Disconnected => {
                 let cause = self.disconnect_cause.lock().take();
                 let cause = cause.unwrap_or_else(|| {
-                    Cause::other("the server closed the connection, or stopped answering")
+                    Cause::other("the server closed the connection, or did not answer")
                 });
                 let open = self.set(State::Disconnected);
                 self.epoch.send_modify(|_| {});

@@ -128,7 +128,7 @@ impl Facts {
             }
             (State::Connecting, _) => {
                 format!(
-                    "no server could be reached yet{why}: check servers, and that a server runs there; the bus keeps trying"
+                    "no server was reached yet{why}: check servers, and that a server runs there; the bus keeps trying"
                 )
             }
             (State::Disconnected, _) => {
