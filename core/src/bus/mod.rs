@@ -40,13 +40,13 @@ record! {
         name: String,
         /// Its version.
         version: String,
-        /// Its host as it names itself.
+        /// Its host, as the server reports it.
         host: String,
         /// Its port.
         port: u16,
         /// The largest message it takes, in bytes.
         max_payload: usize,
-        /// Whether `JetStream` is on.
+        /// Whether JetStream is enabled.
         jetstream: bool,
         /// The cluster it belongs to.
         cluster: Option<String>,

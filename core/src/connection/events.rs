@@ -13,41 +13,42 @@ choices! {
     /// What happened.
     #![non_exhaustive]
     pub enum EventKind {
-        /// A server could not be reached, and others, or the same later, are tried. At most one a second.
+        /// A connection attempt failed; others follow. At most one event a second.
         Connecting = "connecting",
-        /// The first server was reached.
+        /// The bus connected for the first time.
         Connected = "connected",
-        /// The server was lost; reconnecting goes on.
+        /// The connection was lost; the bus reconnects.
         Disconnected = "disconnected",
-        /// A server was reached again.
+        /// The bus connected again.
         Reconnected = "reconnected",
-        /// A server refused the credentials, or they expired or were revoked; reconnecting goes on with fresh ones.
+        /// A server refused the credentials, or they expired or were revoked. The bus keeps reconnecting with fresh
+        /// ones.
         AuthFailed = "auth_failed",
         /// The server is about to shut down.
         LameDuck = "lame_duck",
-        /// Core messages were dropped because a consumer is too slow. At most one a second for each topic.
+        /// The client dropped core messages because a consumer is too slow. At most one event a second for each topic.
         SlowConsumer = "slow_consumer",
-        /// The server denies a topic. At most one a second for each.
+        /// The server denies a topic. At most one event a second for each topic.
         PermissionDenied = "permission_denied",
-        /// The end: closed by its owner, or reconnecting was given up.
+        /// The end: the owner closed the bus, or reconnecting was given up.
         Closed = "closed",
     }
 }
 
 record! {
-    /// Something that happened to a connection.
+    /// An event of a connection.
     pub struct Event {
-        /// What.
+        /// What happened.
         kind: EventKind,
         /// The server concerned, as `host:port`.
         server: Option<String>,
-        /// Why, in words; never a secret.
+        /// Why, as text without secrets.
         cause: Option<String>,
         /// The topic concerned.
         topic: Option<String>,
-        /// When.
+        /// When it happened.
         time: SystemTime,
-        /// Events before this one that this listener was too slow for.
+        /// Earlier events that this listener missed because it was too slow.
         missed: u64,
     }
 }

@@ -24,13 +24,13 @@ use tokio::sync::{Notify, watch};
 choices! {
     /// The state of a connection.
     pub enum State {
-        /// No server was reached yet.
+        /// Not connected yet.
         Connecting = "connecting",
-        /// A server answers.
+        /// Connected.
         Connected = "connected",
-        /// The server was lost; reconnecting goes on.
+        /// The connection was lost; the bus reconnects.
         Disconnected = "disconnected",
-        /// Closed by its owner, or reconnecting was given up.
+        /// The owner closed the bus, or reconnecting was given up.
         Closed = "closed",
     }
 }
@@ -243,9 +243,8 @@ impl Link {
             ClientEvent::Connected => self.on_connected(),
             ClientEvent::Disconnected => {
                 let cause = self.disconnect_cause.lock().take();
-                let cause = cause.unwrap_or_else(|| {
-                    Cause::other("the server closed the connection, or did not answer")
-                });
+                let cause = cause
+                    .unwrap_or_else(|| Cause::other("the server closed the connection, or did not answer"));
                 let open = self.set(State::Disconnected);
                 self.epoch.send_modify(|_| {});
                 if open {

@@ -39,17 +39,17 @@ record! {
         position: u64,
         /// The topic it was sent to.
         topic: String,
-        /// The stream it is from.
+        /// The stream it came from.
         stream: String,
         /// Its sequence there.
         sequence: u64,
         /// The group that could not handle it.
         group: String,
-        /// What the last attempt failed with.
+        /// The error of the last attempt.
         reason: String,
         /// How often the server delivered it.
         attempts: u64,
-        /// How often handlers failed on it, or died with it.
+        /// How often a handler failed on it, or died with it.
         failures: u64,
         /// When it became a dead letter.
         time: SystemTime,
@@ -57,7 +57,7 @@ record! {
         key: Option<String>,
         /// The id it was sent with.
         id: Option<String>,
-        /// Its own headers.
+        /// The headers it was sent with.
         headers: Vec<(String, String)>,
         /// The size of a body that was not kept with the letter; a replay takes it from the stream.
         truncated: Option<u64>,

@@ -3,37 +3,37 @@
 //! The judgement ([`Facts::judged`]) is pure. The bus collects the facts.
 
 use crate::{
-    connection::{State, is_auth},
+    connection::{Cause, State},
     error::{Error, ErrorKind},
     host::schema::{choices, record},
 };
 use std::time::Duration;
 
 choices! {
-    /// What `JetStream` says.
+    /// The state of JetStream.
     #![non_exhaustive]
     pub enum JetStreamHealth {
-        /// It is not used: the bus is in core mode.
+        /// Not used: the bus is in core mode.
         Off = "off",
         /// It answers.
         Ok = "ok",
-        /// It does not answer, or is not there: see the problems.
+        /// It does not answer, or is not enabled: see the problems.
         Failed = "failed",
-        /// It could not be asked: there is no connection, or no right to (`$JS.API.INFO`).
+        /// Unknown: there is no connection, or no permission on `$JS.API.INFO`.
         Unknown = "unknown",
     }
 }
 
 record! {
-    /// A consumer, or a responder, that is open or has failed.
+    /// The health of a consumer or responder, open or failed.
     pub struct ConsumerHealth {
-        /// Its topic, with its wildcards.
+        /// Its topic, with wildcards.
         topic: String,
         /// Its group.
         group: String,
-        /// The stream it reads; none in core mode.
+        /// The stream it reads. None in core mode.
         stream: Option<String>,
-        /// Why it cannot go on; none while it does.
+        /// Why it has failed. None while it works.
         error: Option<String>,
         /// The code of that error.
         code: Option<String>,
@@ -41,29 +41,28 @@ record! {
 }
 
 record! {
-    /// How a bus is: for readiness and liveness endpoints, and for whoever looks after it.
+    /// The health of a bus: for readiness and liveness endpoints, and for operators.
     pub struct Health {
-        /// Whether it can do its work now, which is when there are no problems: readiness.
+        /// Readiness: whether the bus works now, that is, has no problems.
         ok: bool,
-        /// Whether it needs no help: false when only a new bus, consumer or process mends it, and not while it is
-        /// reconnecting: liveness.
+        /// Liveness: false when only a new bus, consumer or process helps. True while the bus is reconnecting.
         alive: bool,
-        /// Where the connection stands.
+        /// The state of the connection.
         state: State,
-        /// The server connected to, or last connected to, as `host:port`.
+        /// The current or last server, as `host:port`.
         server: Option<String>,
-        /// A round trip to the server and back, through all that is queued before it; none without an answer in time.
+        /// The round-trip time to the server, behind everything queued before it. None without an answer in time.
         rtt: Option<Duration>,
-        /// What `JetStream` says.
+        /// The state of JetStream.
         jetstream: JetStreamHealth,
-        /// Connections made again after a loss.
+        /// Reconnects so far.
         reconnects: u64,
-        /// Sends that have no outcome yet.
+        /// Sends without an outcome.
         pending_sends: u64,
-        /// Consumers and responders, but for those that were closed. One that has failed stays, closed or not, until another
-        /// one of its topic and group is opened, or it is dismissed ([`Bus::dismiss`](crate::Bus::dismiss)).
+        /// Open and failed consumers and responders. A failed one stays, closed or not, until another one of its topic
+        /// and group opens, or [`Bus::dismiss`](crate::Bus::dismiss) removes it.
         consumers: Vec<ConsumerHealth>,
-        /// What is wrong, each with what to do; empty when it is ok.
+        /// The problems, each with what to do. Empty when `ok`.
         problems: Vec<String>,
     }
 }

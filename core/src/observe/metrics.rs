@@ -21,7 +21,7 @@ macro_rules! metrics {
         #[derive(Debug, Default)]
         pub(crate) struct Metrics { $(pub(crate) $name: Counter,)* }
         record! {
-            /// What the bus has counted since it was opened.
+            /// The counters of a bus since it was opened.
             pub struct MetricsSnapshot { $($(#[doc = $doc])+ $name: u64,)* }
         }
         impl Metrics {

@@ -44,7 +44,7 @@ pub(crate) enum Submitted {
     Done,
 }
 
-/// How a core message that is only a body goes on.
+/// Whether a core message that is only a body takes the fast path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FastPath {
     Taken,
