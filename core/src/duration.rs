@@ -1,4 +1,4 @@
-//! Times in settings: numbers in the host's unit, or strings such as `"30s"`; never negative, never endless.
+//! Durations in settings: numbers in the host's unit, or strings such as `"30s"`. Never negative, never infinite.
 
 use std::time::Duration;
 

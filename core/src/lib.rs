@@ -1,15 +1,15 @@
 //! An event bus on NATS: producers and consumers whose every send has one honest outcome.
 //!
-//! A map of the modules, from the top down:
-//! - `bus`: connect, close, health, and what a bus hands out; `bus::shared` is what all nouns of one bus stand on
+//! The modules, from the top down (`docs/architecture.md` has the whole picture):
+//! - `bus`: connect, close, health, and the nouns of a bus; `bus::shared` is the context below all nouns
 //! - `publish`: the producer, and the one pipeline out, with retries and outcomes
 //! - `consume`: the pull loop, its buffer and lanes, settling, handlers; `dead_letters`: listed, replayed, discarded
-//! - `request`: ask and answer
+//! - `request`: requests and replies
 //! - `jetstream`: subjects, calls and codes of its API, derived names, streams and durables
 //! - `connection`: the client, dialling, signing in, events; `local_server`: the server behind `local://`
 //! - `observe`: events, notices, health, metrics
 //! - [`host`]: what only bindings use; `testing`: what only tests use
-//! - `config`, `error`, `topic`, `message`, [`duration`], [`runtime`]: what all of them speak in
+//! - `config`, `error`, `topic`, `message`, [`duration`], [`runtime`]: the vocabulary of all modules
 #![forbid(unsafe_code)]
 
 mod bus;

@@ -1,4 +1,4 @@
-//! What goes out and what comes in: bodies, headers, acks, deliveries, and what the ack subject tells.
+//! Messages: send options, headers, acks, deliveries, and the metadata in the ack subject.
 
 use crate::error::{Error, ErrorKind, Result};
 use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject};
@@ -9,12 +9,12 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 pub const KEY_HEADER: &str = "Sharding-Key";
 /// The header that carries a message's id.
 pub const ID_HEADER: &str = "Nats-Msg-Id";
-/// The header that limits a message's life.
+/// The header with a message's time to live.
 const TTL_HEADER: &str = "Nats-TTL";
 const LAST_SEQUENCE_HEADER: &str = "Nats-Expected-Last-Sequence";
 const LAST_SUBJECT_SEQUENCE_HEADER: &str = "Nats-Expected-Last-Subject-Sequence";
 
-/// The server's word that a message is stored.
+/// The server's confirmation that a message is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PubAck {
     /// The stream it is stored in.
@@ -25,18 +25,18 @@ pub struct PubAck {
     pub duplicate: bool,
 }
 
-/// What may go with a body.
+/// The options of a send.
 #[derive(Clone, Debug, Default)]
 pub struct SendOptions {
-    /// Orders messages: those of one key are stored in the order sent.
+    /// The key. Messages with the same key are stored in the order sent.
     pub key: Option<String>,
-    /// Deduplicates messages; generated when absent.
+    /// The id for deduplication. Generated when absent.
     pub id: Option<String>,
     /// Further headers.
     pub headers: Vec<(String, String)>,
-    /// How long the stream keeps the message (server 2.11, stream must allow it).
+    /// How long the stream keeps the message. Needs server 2.11 and a stream that allows it.
     pub ttl: Option<Duration>,
-    /// The stream's last sequence must be this one, else the message is refused as `WrongSequence`; 0: it is empty.
+    /// The stream's last sequence must be this one, else the send fails with `WrongSequence`. 0: the stream is empty.
     pub expected_last_sequence: Option<u64>,
     /// The same for the last message of the topic.
     pub expected_last_subject_sequence: Option<u64>,
@@ -52,7 +52,7 @@ impl SendOptions {
             && expected.is_none()
     }
 
-    /// The first option given that only a stream can keep.
+    /// The first given option that needs JetStream.
     pub(crate) fn needs_jetstream(&self) -> Option<&'static str> {
         [
             ("id", self.id.is_some()),
@@ -65,7 +65,7 @@ impl SendOptions {
     }
 }
 
-/// Headers checked once, shared by every attempt to send.
+/// Checked headers, shared by all attempts of a send.
 pub(crate) type Headers = Arc<[(HeaderName, HeaderValue)]>;
 
 fn bad_header(name: &str, why: &str) -> Error {
@@ -85,14 +85,14 @@ fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
     ))
 }
 
-/// Checks the caller's headers; ids and keys have settings of their own.
+/// Checks the caller's headers, and adds those of the other options.
 pub(crate) fn checked_headers(options: &SendOptions) -> Result<Option<Headers>> {
     if options.is_plain() {
         return Ok(None);
     }
     let mut out = Vec::with_capacity(options.headers.len() + 2);
     for (name, value) in &options.headers {
-        if let Some(why) = instead_of(name) {
+        if let Some(why) = refusal_of(name) {
             return Err(bad_header(name, why));
         }
         out.push(header(name, value)?);
@@ -113,7 +113,7 @@ pub(crate) fn checked_headers(options: &SendOptions) -> Result<Option<Headers>> 
         if ttl < Duration::from_secs(1) {
             return Err(bad_header(TTL_HEADER, "is below one second, the least a server keeps a message"));
         }
-        // Rounded up: what is asked for is the least.
+        // Round up: the caller gives the minimum.
         out.push(header(TTL_HEADER, &format!("{}ms", ttl.as_nanos().div_ceil(1_000_000)))?);
     }
     let expected = [
@@ -128,14 +128,14 @@ pub(crate) fn checked_headers(options: &SendOptions) -> Result<Option<Headers>> 
     Ok(Some(out.into()))
 }
 
-/// The time to live among checked headers.
+/// The time to live in checked headers.
 pub(crate) fn ttl_of(headers: &Headers) -> Option<Duration> {
     let (_, value) = headers.iter().find(|(name, _)| AsRef::<str>::as_ref(name) == TTL_HEADER)?;
     value.as_str().strip_suffix("ms")?.parse().ok().map(Duration::from_millis)
 }
 
-/// What a header that the server acts on is given by instead, if it is one.
-fn instead_of(name: &str) -> Option<&'static str> {
+/// Why a header is refused, if the server acts on it: it has an argument of its own, or is not for `send`.
+fn refusal_of(name: &str) -> Option<&'static str> {
     const OF_THE_SERVER: &str =
         "is the server's own, with a protocol of its own: it is not for send, leave it out";
     const GIVEN: [(&str, &str); 5] = [
@@ -155,7 +155,7 @@ fn instead_of(name: &str) -> Option<&'static str> {
     given.or_else(|| REFUSED.iter().any(refused).then_some(OF_THE_SERVER))
 }
 
-/// The bytes headers take on the wire.
+/// The size of headers in the protocol.
 pub(crate) fn headers_len(headers: Option<&Headers>, extra_id: Option<&str>) -> usize {
     let one = |name: &str, value: &str| name.len() + value.len() + 4;
     let sum: usize = headers.iter().flat_map(|h| h.iter()).map(|(n, v)| one(n.as_ref(), v.as_str())).sum();
@@ -163,10 +163,10 @@ pub(crate) fn headers_len(headers: Option<&Headers>, extra_id: Option<&str>) -> 
     if sum == 0 { 0 } else { sum + "NATS/1.0\r\n\r\n".len() }
 }
 
-/// A message received, on its way to its handler.
+/// A received message.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// What it is settled by; 0 where there is nothing to settle.
+    /// Identifies it for settling. 0 when there is nothing to settle.
     pub token: u64,
     /// The topic it was sent to.
     pub topic: Subject,
@@ -174,11 +174,11 @@ pub struct Delivery {
     pub body: Bytes,
     /// Its headers.
     pub headers: Option<HeaderMap>,
-    /// Where an answer goes: the asker's inbox, or the ack subject.
+    /// The reply subject: the requester's inbox, or the ack subject.
     pub reply: Option<Subject>,
-    /// What `JetStream` says of it.
+    /// The JetStream metadata.
     pub meta: Option<Meta>,
-    /// How often handlers failed on it, or died with it, before; counted for handlers.
+    /// How often a handler failed on it, or died with it, before. Counted when messages go to handlers.
     pub failures: u64,
 }
 
@@ -198,7 +198,7 @@ impl Delivery {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.as_ref()?.get(name).map(HeaderValue::as_str)
     }
-    /// The key: `Sharding-Key`, else the platform's `Nats-Msg-Id` without its `-<index>`.
+    /// The key: `Sharding-Key`, else the platform's `Nats-Msg-Id` without its `-<index>` suffix.
     pub fn key(&self) -> Option<&str> {
         self.header(KEY_HEADER).or_else(|| {
             let (key, index) = self.header(ID_HEADER)?.rsplit_once('-')?;
@@ -220,7 +220,7 @@ impl Delivery {
     }
 }
 
-/// What the ack subject says about a delivery.
+/// The metadata of a delivery, from its ack subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meta {
     /// Stream sequence.
@@ -229,13 +229,13 @@ pub struct Meta {
     pub attempt: u64,
     /// When it was stored: Unix time in nanoseconds.
     pub timestamp_ns: i64,
-    /// Messages still to come for this group.
+    /// Messages that this group has not received yet.
     pub pending: u64,
-    /// Of a dead letter that was replayed: the sequence of the replay among the dead letters.
+    /// For a replayed dead letter: the sequence of the replay in the dead-letter stream.
     pub replay: Option<u64>,
 }
 
-/// A number written in digits only.
+/// Parses a number of digits only.
 fn number(digits: &[u8]) -> Option<u64> {
     let digit = |n: u64, b: &u8| {
         let d = b.wrapping_sub(b'0');
@@ -245,10 +245,10 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 impl Meta {
-    /// Reads `$JS.ACK.…` of servers with and without a domain; `None` when it is something else.
+    /// Parses `$JS.ACK.…` with and without a domain. `None` for another subject.
     pub fn parse(subject: &str) -> Option<Self> {
         let rest = subject.strip_prefix("$JS.ACK.")?;
-        // By bytes: tokens are too short to be worth a search for the next dot.
+        // Byte by byte: the tokens are too short for a fast search of the next dot.
         let mut tokens = [&[] as &[u8]; 10];
         let mut n = 0;
         for token in rest.as_bytes().split(|b| *b == b'.') {
@@ -353,7 +353,7 @@ mod tests {
             assert!(e.kind() == ErrorKind::InvalidHeader && e.message().contains(word), "{e}");
         }
         for name in ["Nats-Expected-Stream", "Nats-Trace-Dest", "traceparent", "中"] {
-            assert_eq!(instead_of(name), None);
+            assert_eq!(refusal_of(name), None);
         }
     }
 

@@ -1,21 +1,17 @@
-//! Request and reply: asking, answering, and how a responder's failure reaches the asker.
-//!
-//! A failure travels as the headers of the NATS service convention, so that other clients understand it.
+//! Request and reply: how a request starts, and how a responder answers. The pipeline reads the replies.
 
 use crate::{
     bus::shared::Shared,
     error::{Error, ErrorKind, Result},
     host::mailbox::Completion,
     message::{Delivery, SendOptions, checked_headers},
+    publish::pipeline::{ERROR_CODE, ERROR_TEXT},
 };
 use async_nats::{HeaderName, HeaderValue};
 use bytes::Bytes;
-use serde::Deserialize;
 use std::{str::FromStr, sync::Arc, time::Duration};
 
-const ERROR_TEXT: &str = "Nats-Service-Error";
-const ERROR_CODE: &str = "Nats-Service-Error-Code";
-/// A failure's text longer than this is cut: it travels in a header.
+/// A longer text of a failure is cut, because it travels in a header.
 const LONGEST_TEXT: usize = 2048;
 
 impl Shared {
@@ -44,48 +40,8 @@ impl Shared {
     }
 }
 
-/// A stream's ack of a publish has these fields and no others.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code)] // only their names are asked for
-struct Ack {
-    stream: String,
-    seq: u64,
-    domain: Option<String>,
-    duplicate: Option<bool>,
-    val: Option<String>,
-    error: Option<serde_json::Value>,
-}
-
-/// The stream whose ack this is, if it is one. Servers write the stream, or an error, first.
-fn acked_by(reply: &Delivery) -> Option<String> {
-    let begins = |start: &[u8]| reply.body.starts_with(start);
-    if reply.headers.is_some()
-        || reply.body.len() > 1024
-        || !(begins(b"{\"stream\":") || begins(b"{\"error\":"))
-    {
-        return None;
-    }
-    serde_json::from_slice::<Ack>(&reply.body).ok().map(|ack| ack.stream)
-}
-
-/// What a reply says: its body, or the responder's failure. Of our own calls a stream's ack is an answer.
-pub(crate) fn read_reply(reply: Delivery, own: bool) -> Result<Delivery> {
-    if let (false, Some(stream)) = (own, acked_by(&reply)) {
-        let text = "a stream stores this topic, and its ack is the first answer: ask on a topic that no stream stores; the request is stored";
-        return Err(Error::new(ErrorKind::Conflict, text).stream(stream));
-    }
-    match reply.header(ERROR_TEXT) {
-        Some(text) => {
-            let code = reply.header(ERROR_CODE).unwrap_or("500");
-            Err(Error::new(ErrorKind::RequestFailed, format!("the responder failed ({code})")).server(text))
-        }
-        None => Ok(reply),
-    }
-}
-
 pub(crate) fn reply(shared: &Arc<Shared>, to: &Delivery, answer: Result<&[u8], &str>) -> Result<()> {
-    // A message nobody waits for an answer to is an event, not a mistake.
+    // A message without a reply subject is an event, so there is no asker to answer.
     let Some(inbox) = to.reply.clone() else { return Ok(()) };
     match answer {
         Ok(body) => {

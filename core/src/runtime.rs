@@ -1,10 +1,10 @@
-//! The tokio runtime of the process, what is spawned on it, and what becomes of both in a forked child.
+//! The tokio runtime of the process, and what a fork does to it.
 //!
-//! One worker thread: on few cores it beats two for publishing and latency. `NATS_EVENTBUS_THREADS` changes it.
+//! It has one worker thread: on few cores one beats two for throughput and latency. `NATS_EVENTBUS_THREADS` changes it.
 //!
-//! A forked child has a copy of its parent's memory and none of its threads: the runtime there would run nothing, and a
-//! lock that a thread held would stay locked. So the host says when it was forked. The child gets a runtime of its own,
-//! and what was made before, an [`Own`], is neither used nor dropped there.
+//! A forked child has a copy of its parent's memory and none of its threads. Its copy of the runtime would run nothing,
+//! and a lock that a thread held would stay locked. So the host calls [`forked`] in the child. The child then gets a new
+//! runtime, and the parent's handles, each in an [`Own`], are neither used nor dropped there.
 
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::{
@@ -16,8 +16,8 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// The runtime of one process in a line of forks, and the one after it. Nothing here ever waits for a lock that a thread
-/// may have held when it was copied.
+/// The runtime of a process, and that of its forked child. Nothing here waits for a lock that a thread may have held at
+/// the fork.
 #[derive(Default)]
 struct Process {
     runtime: OnceLock<Option<Runtime>>,
@@ -26,22 +26,22 @@ struct Process {
 
 static FIRST: Process = Process { runtime: OnceLock::new(), child: OnceLock::new() };
 
-/// How many forks lie between the process that was started and this one.
+/// The number of forks between the first process and this one.
 static FORKS: AtomicUsize = AtomicUsize::new(0);
 
 fn process(forks: usize) -> &'static Process {
     (0..forks).fold(&FIRST, |at, _| at.child.get_or_init(Box::default))
 }
 
-/// Hosts that can be forked: to be called in the child, before anything else of ours and before it has other threads.
+/// Hosts that can fork: call this in the child, before any other call to this library and before the child has threads.
 pub fn forked() {
     let forks = FORKS.load(Ordering::Relaxed) + 1;
-    // Made now, while nobody else can be at it: a child of this one must not find it half made.
+    // Create it now, while the process has one thread: a child of this process must not find it half initialised.
     process(forks);
     FORKS.store(forks, Ordering::Relaxed);
 }
 
-/// The runtime of the process; `None` where its threads cannot be started.
+/// The runtime of the process. `None` when its threads cannot start.
 pub fn get() -> Option<&'static Runtime> {
     let threads =
         || std::env::var("NATS_EVENTBUS_THREADS").ok()?.parse().ok().filter(|n| (1..=64).contains(n));
@@ -52,7 +52,7 @@ pub fn get() -> Option<&'static Runtime> {
     process(FORKS.load(Ordering::Relaxed)).runtime.get_or_init(|| build().ok()).as_ref()
 }
 
-/// What everything of ours is spawned on; the caller's own runtime where ours cannot be started.
+/// The runtime that all our tasks run on: ours, or the caller's when ours cannot start.
 ///
 /// # Panics
 /// When there is neither.
@@ -60,13 +60,13 @@ pub fn handle() -> Handle {
     get().map_or_else(Handle::current, |runtime| runtime.handle().clone())
 }
 
-/// Runs a task on the runtime, whatever thread calls.
+/// Runs a task on the runtime. Any thread may call it.
 pub(crate) fn spawn<F: Future<Output = ()> + Send + 'static>(task: F) -> JoinHandle<()> {
     handle().spawn(task)
 }
 
-/// A handle that belongs to the process that made it. In a forked child it gives an error, and dropping it does nothing:
-/// both could wait for ever for a lock.
+/// A handle that belongs to the process that created it. In a forked child, using it is an error and dropping it does
+/// nothing, because either could wait for ever for a lock.
 #[derive(Clone, Debug)]
 pub struct Own<T: Clone> {
     value: T,
@@ -79,12 +79,12 @@ impl<T: Clone> Own<T> {
         Self { value, forks: FORKS.load(Ordering::Relaxed) }
     }
 
-    /// Whether this is the process that made it.
+    /// Whether this process created it.
     pub fn is_ours(&self) -> bool {
         self.forks == FORKS.load(Ordering::Relaxed)
     }
 
-    /// The handle, to be used.
+    /// The handle.
     ///
     /// # Errors
     /// `Closed` in a forked child.
@@ -97,7 +97,7 @@ impl<T: Clone> Own<T> {
         Err(Error::new(ErrorKind::Closed, text))
     }
 
-    /// The handle in any process: for what never changes, and can be read without a lock.
+    /// The handle in any process, for reading what never changes and needs no lock.
     pub fn fixed(&self) -> &T {
         &self.value
     }
@@ -106,7 +106,7 @@ impl<T: Clone> Own<T> {
 impl<T: Clone> Drop for Own<T> {
     fn drop(&mut self) {
         if !self.is_ours() {
-            // One more than can ever be dropped.
+            // Keeps one reference for ever, so that the value is never dropped.
             std::mem::forget(self.value.clone());
         }
     }
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    /// Ours is the only test that counts forks: the others of the core have no `Own`, and any runtime will do for them.
+    /// Only this test counts forks. The other tests have no `Own`, and any runtime works for them.
     #[test]
     fn a_child_has_a_runtime_of_its_own_and_its_parents_handles_do_nothing() -> Result<()> {
         let (held, made) = (Arc::new(()), get().map(std::ptr::from_ref));

@@ -1,10 +1,10 @@
-//! Topics: built from tokens, and checked.
+//! Topics: building and checking them.
 //!
-//! Owns every rule about what a topic, token, group or stream name may look like. Does no I/O.
+//! Owns the rules for topics, tokens, groups and stream names. No I/O.
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The longest topic we send; servers cut control lines at 4 KiB by default.
+/// The longest topic, in bytes. Servers limit a control line to 4 KiB by default.
 pub const MAX_TOPIC: usize = 1024;
 
 fn bad(message: String) -> Error {
@@ -18,8 +18,8 @@ fn is_forbidden(c: char) -> bool {
 /// Builds a topic from tokens, such as `["coze", "workflow", "42", "done"]` → `coze.workflow.42.done`.
 ///
 /// # Errors
-/// `InvalidTopic` when a token is empty or holds `.`, `*`, `>`, white space or control characters:
-/// such tokens are refused, never escaped, so that untrusted parts cannot widen a topic.
+/// `InvalidTopic` when a token is empty or contains `.`, `*`, `>`, white space or control characters. Such tokens are
+/// never escaped, so that untrusted input cannot widen a topic.
 pub fn topic<S: AsRef<str>>(tokens: &[S]) -> Result<String> {
     if tokens.is_empty() {
         return Err(bad("a topic needs at least one token".into()));
@@ -41,7 +41,7 @@ pub fn topic<S: AsRef<str>>(tokens: &[S]) -> Result<String> {
     Ok(joined)
 }
 
-/// Checks a topic that is to be published to.
+/// Checks a topic for publishing.
 pub fn check_publish(topic: &str) -> Result<()> {
     check_shape(topic)?;
     if let Some(token) = topic.split('.').find(|t| *t == "*" || *t == ">") {
@@ -58,7 +58,7 @@ pub fn check_publish(topic: &str) -> Result<()> {
     Ok(())
 }
 
-/// Checks a topic that is to be consumed from: wildcards may stand for whole tokens, `>` last.
+/// Checks a topic for consuming. A wildcard must be a whole token, and `>` the last one.
 pub fn check_subscribe(topic: &str) -> Result<()> {
     check_shape(topic)?;
     let tokens: Vec<&str> = topic.split('.').collect();
@@ -88,7 +88,7 @@ fn check_shape(topic: &str) -> Result<()> {
     Ok(())
 }
 
-/// Checks the topic under which answers come to us.
+/// Checks the prefix of the reply inbox.
 pub(crate) fn check_inbox_prefix(prefix: &str) -> Result<()> {
     let wild = prefix.split('.').any(|t| t == "*" || t == ">");
     if check_shape(prefix).is_err() || wild || prefix.starts_with('$') || prefix.len() > 128 {
@@ -99,7 +99,7 @@ pub(crate) fn check_inbox_prefix(prefix: &str) -> Result<()> {
     Ok(())
 }
 
-/// Checks a `JetStream` domain: one token.
+/// Checks a JetStream domain: one token.
 pub(crate) fn check_domain(domain: &str) -> Result<()> {
     if check_shape(domain).is_err() || domain.contains(['.', '*', '>']) {
         return Err(Error::config(format!(
@@ -109,7 +109,7 @@ pub(crate) fn check_domain(domain: &str) -> Result<()> {
     Ok(())
 }
 
-/// Checks the subject under which the `JetStream` API is called.
+/// Checks the subject prefix of the JetStream API.
 pub(crate) fn check_api_prefix(prefix: &str) -> Result<()> {
     if check_shape(prefix).is_err() || prefix.contains(['*', '>']) {
         return Err(Error::config(format!(
@@ -119,7 +119,7 @@ pub(crate) fn check_api_prefix(prefix: &str) -> Result<()> {
     Ok(())
 }
 
-/// Checks a group name: it becomes a durable's name, so it is one token without path characters.
+/// Checks a group name. It becomes the name of a durable, so it must be one token without path characters.
 pub fn check_group(group: &str) -> Result<()> {
     if group.is_empty() {
         return Err(Error::config(
@@ -143,7 +143,7 @@ pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
     }
 }
 
-/// Whether two subjects, wildcards and all, have a topic in common.
+/// Whether two subjects, which may have wildcards, have a topic in common.
 pub(crate) fn overlap(a: &str, b: &str) -> bool {
     let (mut a, mut b) = (a.split('.'), b.split('.'));
     loop {
@@ -155,7 +155,7 @@ pub(crate) fn overlap(a: &str, b: &str) -> bool {
     }
 }
 
-/// Whether a subject with wildcards covers another one (which may have wildcards of its own).
+/// Whether a subject with wildcards covers every topic of another subject, which may have wildcards too.
 pub fn covers(filter: &str, topic: &str) -> bool {
     let (mut f, mut t) = (filter.split('.'), topic.split('.'));
     loop {

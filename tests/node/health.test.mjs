@@ -54,7 +54,7 @@ test("an outage, a stall and the end", async () => {
     const lost = await health(bus);
     assert.deepEqual([lost.ok, lost.alive, lost.state, lost.rtt], [false, true, "disconnected", undefined]);
     assert.equal(lost.pendingSends, 1);
-    assert.match(lost.problems[0], /the server was lost/);
+    assert.match(lost.problems[0], /the connection was lost/);
     await server.start();
     await p.flush();
     const back = await health(bus);
@@ -67,7 +67,7 @@ test("an outage, a stall and the end", async () => {
     await bus.close();
     const closed = await health(bus);
     assert.deepEqual([closed.ok, closed.alive, closed.state], [false, false, "closed"]);
-    assert.deepEqual(closed.problems, ["the bus is closed: connect anew"]);
+    assert.deepEqual(closed.problems, ["the bus is closed: connect again"]);
   });
 });
 

@@ -59,7 +59,7 @@ async def test_an_outage_a_stall_and_the_end() -> None:
         h = await health(bus)
         assert (h.ok, h.alive, h.state, h.rtt, h.jetstream) == (False, True, "disconnected", None, "unknown")
         assert h.pending_sends == 1
-        assert "the server was lost" in h.problems[0]
+        assert "the connection was lost" in h.problems[0]
         server.start()
         await p.flush()
         h = await health(bus)
@@ -74,7 +74,7 @@ async def test_an_outage_a_stall_and_the_end() -> None:
         await bus.close()
         h = await health(bus)
         assert (h.ok, h.alive, h.state) == (False, False, "closed")
-        assert h.problems == ["the bus is closed: connect anew"]
+        assert h.problems == ["the bus is closed: connect again"]
 
 
 async def test_a_failed_consumer_is_a_problem_until_it_is_opened_again_or_dismissed() -> None:

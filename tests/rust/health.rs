@@ -79,7 +79,7 @@ async fn an_outage_and_its_end() {
         p.send_nowait(b"x", SendOptions::default()).unwrap();
     }
     let h = health(&bus).await;
-    ill(&h, true, "the server was lost (");
+    ill(&h, true, "the connection was lost (");
     assert_eq!((h.state, h.jetstream, h.pending_sends), (State::Disconnected, JetStreamHealth::Unknown, 3));
     assert!(h.rtt.is_none() && h.server.is_some(), "{h:?}");
     // What keeps it from coming back is told, too.
@@ -152,7 +152,7 @@ async fn a_closed_bus() {
     let bus = connect(&server, false, quick()).await;
     bus.close().await.unwrap();
     let h = health(&bus).await;
-    ill(&h, false, "the bus is closed: connect anew");
+    ill(&h, false, "the bus is closed: connect again");
     assert_eq!((h.state, h.jetstream), (State::Closed, JetStreamHealth::Off));
     let bus = connect(&server, false, json!({"initial": 0.02, "max": 0.05, "attempts": 2})).await;
     let c = bus.consumer("t", group()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Asks the server how a bus is. The judgement is `observe`'s; nothing here ever fails.
+//! Collects the facts about a bus, some of them from the server. [`Facts::judged`] judges them. Nothing here fails.
 
 use super::{Bus, shared::Shared};
 use crate::{
@@ -9,8 +9,8 @@ use crate::{
 use futures_util::future::join_all;
 use std::time::{Duration, Instant};
 
-/// The most groups that are asked for at a time.
-const GROUPS: usize = 100;
+/// The groups that one health call asks the server for, at most.
+const MAX_GROUPS: usize = 100;
 
 impl Shared {
     fn health_of_consumers(&self) -> Vec<ConsumerHealth> {
@@ -35,10 +35,10 @@ impl Shared {
         }
     }
 
-    /// What is wrong with the groups of consumers.
+    /// The problems of the consumers' groups.
     async fn groups(&self, timeout: Duration) -> Vec<String> {
         let all = self.all_consumers();
-        let each = all.iter().take(GROUPS).map(|c| tokio::time::timeout(timeout, c.group_problem()));
+        let each = all.iter().take(MAX_GROUPS).map(|c| tokio::time::timeout(timeout, c.group_problem()));
         join_all(each).await.into_iter().filter_map(|found| found.ok().flatten()).collect()
     }
 
@@ -49,8 +49,8 @@ impl Shared {
 }
 
 impl Bus {
-    /// How the bus is, found out within `timeout`: the server is asked for a sign of life, and `JetStream` whether it
-    /// is there. It never fails; what is wrong is in `problems`.
+    /// Checks the bus within `timeout`: a round trip to the server, and whether JetStream answers. It never fails; what is
+    /// wrong is in `problems`.
     pub async fn health(&self, timeout: Duration) -> Health {
         let s = &self.shared;
         let off = !s.config.jetstream;
@@ -61,7 +61,7 @@ impl Bus {
                 async { if off { (JetStreamHealth::Off, None) } else { s.jetstream_health(timeout).await } };
             let (there, stored, found) = tokio::join!(s.timed_round_trip(timeout), asked, s.groups(timeout));
             groups = found;
-            // Without an answer of the server, that of JetStream tells nothing more.
+            // When the server does not answer, JetStream's silence adds nothing.
             jetstream = if there.is_ok() { stored } else { jetstream };
             rtt = Some(there);
         }

@@ -1,6 +1,6 @@
 //! The bus: one connection, and the producers, consumers and streams on it.
 //!
-//! Owns opening and closing. Everything it hands out keeps working until it is closed, and says so after.
+//! Owns opening and closing. Everything that a bus hands out works until the bus is closed, then fails with `Closed`.
 
 mod health;
 pub(crate) mod shared;
@@ -40,13 +40,13 @@ record! {
         name: String,
         /// Its version.
         version: String,
-        /// Its host as it names itself.
+        /// Its host, as the server reports it.
         host: String,
         /// Its port.
         port: u16,
         /// The largest message it takes, in bytes.
         max_payload: usize,
-        /// Whether `JetStream` is on.
+        /// Whether JetStream is enabled.
         jetstream: bool,
         /// The cluster it belongs to.
         cluster: Option<String>,
@@ -60,87 +60,99 @@ pub struct Bus {
 }
 
 const LOCAL: &str = "local://";
-/// The time a run has to give back what it could not finish in the time for draining.
-const GIVING_BACK: Duration = Duration::from_millis(500);
+/// The time that a run gets, after `drain_timeout`, to return its unfinished messages.
+const RETURN_TIME: Duration = Duration::from_millis(500);
+
+/// A connection with its pipeline, before it becomes a bus.
+struct Opened {
+    config: Config,
+    connection: Connection,
+    pipeline: Arc<Pipeline>,
+    metrics: Arc<Metrics>,
+    tasks: JoinSet<()>,
+}
 
 impl Bus {
-    /// Connects. `candidates` are `nats-server` binaries to try for `local://` besides the usual places.
+    /// Connects. `candidates` are further `nats-server` binaries to try for `local://`.
     ///
     /// # Errors
-    /// `Config` for a wrong setting, `Connection`, `Auth` or `Tls` when no server could be used, `NotFound` when
-    /// `JetStream` is asked of a server without it.
+    /// `Config` for a wrong setting; `Connection`, `Auth` or `Tls` when no server can be used; `NotFound` when
+    /// the settings need JetStream and the server has none.
     pub async fn connect(mut config: Config, candidates: &[PathBuf]) -> Result<Self> {
-        // The client's tasks belong to our runtime, not to the caller's, which may end before them.
-        let local = match config.servers.reveal().strip_prefix(LOCAL) {
-            Some("") => {
-                return Err(Error::config("servers: local:// needs a folder, such as local://./data"));
-            }
-            Some(list) if list.contains("://") => {
-                return Err(Error::config("servers: local:// stands alone: keep one kind of address"));
-            }
-            Some(dir) => {
-                let server = LocalServer::open(Path::new(dir), candidates).await?;
-                tracing::info!(pid = server.pid(), url = server.url(), "embedded server");
-                config.servers = server.url().into();
-                Some(server)
-            }
-            None => None,
-        };
+        let local = Self::join_local_server(&mut config, candidates).await?;
+        // The client's tasks run on our runtime, because the caller's runtime may end before the bus.
         let opened = crate::runtime::handle().spawn(Self::open(config)).await;
-        let opened = match opened {
-            Ok(opened) => opened,
-            Err(e) => Err(Error::new(ErrorKind::Internal, format!("connecting failed unexpectedly: {e}"))),
-        };
-        match opened {
-            Ok((config, c, pipeline, metrics, tasks)) => {
-                let shared = Arc::new(Shared {
-                    config,
-                    client: c.client,
-                    link: c.link,
-                    pipeline,
-                    metrics,
-                    consumers: Mutex::default(),
-                    failed_consumers: Mutex::default(),
-                    warnings: Mutex::new(c.warnings),
-                    unasked: AtomicU64::new(0),
-                    left: AtomicBool::new(false),
-                    tasks: Mutex::new(tasks),
-                    local,
-                });
-                let heard: Weak<Shared> = Arc::downgrade(&shared);
-                shared.link.hear(heard);
-                let bus = Self { shared };
-                bus.supervise();
-                match bus.check_jetstream().await {
-                    Ok(()) => Ok(bus),
-                    Err(e) => {
-                        bus.close().await?;
-                        Err(e)
-                    }
-                }
+        let opened = opened.unwrap_or_else(|e| {
+            Err(Error::new(ErrorKind::Internal, format!("connecting failed unexpectedly: {e}")))
+        });
+        let bus = match (opened, local) {
+            (Ok(opened), local) => Self::assemble(opened, local),
+            (Err(e), Some(server)) => {
+                server.leave().await?;
+                return Err(e);
             }
+            (Err(e), None) => return Err(e),
+        };
+        match bus.check_jetstream().await {
+            Ok(()) => Ok(bus),
             Err(e) => {
-                if let Some(server) = local {
-                    server.leave().await?;
-                }
+                bus.close().await?;
                 Err(e)
             }
         }
     }
 
-    async fn open(config: Config) -> Result<(Config, Connection, Arc<Pipeline>, Arc<Metrics>, JoinSet<()>)> {
+    /// Joins or starts the server of a `local://` address, and puts its address into the settings.
+    async fn join_local_server(config: &mut Config, candidates: &[PathBuf]) -> Result<Option<LocalServer>> {
+        let Some(dir) = config.servers.reveal().strip_prefix(LOCAL) else { return Ok(None) };
+        if dir.is_empty() {
+            return Err(Error::config("servers: local:// needs a folder, such as local://./data"));
+        }
+        if dir.contains("://") {
+            return Err(Error::config("servers: local:// stands alone: keep one kind of address"));
+        }
+        let server = LocalServer::open(Path::new(dir), candidates).await?;
+        tracing::info!(pid = server.pid(), url = server.url(), "embedded server");
+        config.servers = server.url().into();
+        Ok(Some(server))
+    }
+
+    fn assemble(opened: Opened, local: Option<LocalServer>) -> Self {
+        let Opened { config, connection: c, pipeline, metrics, tasks } = opened;
+        let shared = Arc::new(Shared {
+            config,
+            client: c.client,
+            link: c.link,
+            pipeline,
+            metrics,
+            consumers: Mutex::default(),
+            failed_consumers: Mutex::default(),
+            warnings: Mutex::new(c.warnings),
+            account_denied_on: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            tasks: Mutex::new(tasks),
+            local,
+        });
+        let observer: Weak<Shared> = Arc::downgrade(&shared);
+        shared.link.observe(observer);
+        let bus = Self { shared };
+        bus.supervise();
+        bus
+    }
+
+    async fn open(config: Config) -> Result<Opened> {
         let metrics = Arc::new(Metrics::default());
         let c = Connection::open(&config, metrics.clone()).await?;
         let mut tasks = JoinSet::new();
         let pipeline = Pipeline::start(&c, metrics.clone(), &mut tasks).await?;
         if c.link.is_connected() {
-            // Without a reply inbox nothing would ever be answered: a denial of it is known now.
-            c.unless_refused(config.api_timeout * 2, pipeline.can_hear(config.api_timeout)).await?;
+            // Without a reply inbox no call would get an answer, so find a denial now.
+            c.unless_refused(config.api_timeout * 2, pipeline.check_inbox(config.api_timeout)).await?;
         }
-        Ok((config, c, pipeline, metrics, tasks))
+        Ok(Opened { config, connection: c, pipeline, metrics, tasks })
     }
 
-    /// An embedded server that dies is started again by whoever notices first.
+    /// Restarts the embedded server when it dies. Every bus that shares the server does this; the first one restarts it.
     fn supervise(&self) {
         if self.shared.local.is_none() {
             return;
@@ -193,12 +205,12 @@ impl Bus {
             cluster: i.cluster,
         }
     }
-    /// What was counted since the bus was opened.
+    /// The counters since the bus was opened.
     pub fn metrics(&self) -> MetricsSnapshot {
         self.shared.metrics.snapshot()
     }
 
-    /// A producer for one topic. Its stream is looked up, or declared, with the first message.
+    /// A producer for one topic. The first message looks up, or declares, the topic's stream.
     pub fn producer(&self, topic: &str, config: ProducerConfig) -> Result<Producer> {
         self.open_or_closed()?;
         Producer::open(&self.shared, topic, config)
@@ -210,25 +222,26 @@ impl Bus {
         Consumer::open(&self.shared, topic, config).await
     }
 
-    /// The requests on a topic, shared among the responders of a group; answered with [`Consumer::reply`].
+    /// A responder: it receives the requests on a topic, shared with the other responders of its group. Answer with
+    /// [`Consumer::reply`].
     pub async fn respond(&self, topic: &str, group: &str) -> Result<Consumer> {
         self.open_or_closed()?;
         let config = ConsumerConfig { group: group.to_owned(), ..ConsumerConfig::default() };
         Consumer::open_core(&self.shared, topic, config).await
     }
 
-    /// The dead letters of a topic and a group; nothing is asked of the server yet. `stream` names the stream of a group
-    /// that reads one by name ([`ConsumerConfig::stream`]).
+    /// The dead letters of a topic and a group. This call does not ask the server. `stream` is the stream of a group that
+    /// reads one by name ([`ConsumerConfig::stream`]).
     ///
     /// # Errors
-    /// `Config` without `JetStream`.
+    /// `Config` without JetStream.
     pub fn dead_letters(&self, topic: &str, group: &str, stream: Option<&str>) -> Result<DeadLetters> {
         self.open_or_closed()?;
         DeadLetters::open(&self.shared, topic, group, stream)
     }
 
-    /// Takes the failed consumers out of the problems of [`health`](Self::health), all or those of a topic and a group; how
-    /// many.
+    /// Removes failed consumers from [`health`](Self::health), all of them or those of a topic and a group. Returns how
+    /// many it removed.
     pub fn dismiss(&self, topic: Option<&str>, group: Option<&str>) -> usize {
         let mut failed = self.shared.failed_consumers.lock();
         let before = failed.len();
@@ -236,10 +249,10 @@ impl Bus {
         before - failed.len()
     }
 
-    /// Asks and waits for a reply.
+    /// Sends a request and waits for its reply.
     ///
     /// # Errors
-    /// `NoResponders` at once when nobody listens, `Timeout`, `RequestFailed` with the responder's words.
+    /// `NoResponders` at once when no responder listens; `Timeout`; `RequestFailed` with the responder's message.
     pub async fn request(
         &self,
         topic: &str,
@@ -255,7 +268,7 @@ impl Bus {
         }
     }
 
-    /// Hosts: starts a request; its reply comes through `done`.
+    /// Hosts: starts a request. `done` receives its reply.
     pub fn start_request(
         &self,
         topic: &str,
@@ -272,11 +285,11 @@ impl Bus {
     pub async fn streams(&self) -> Result<Vec<StreamInfo>> {
         self.shared.streams(None).await
     }
-    /// A stream by name; nothing is asked of the server yet.
+    /// A stream by name. This call does not ask the server.
     pub fn stream(&self, name: &str) -> Stream {
         Stream { shared: self.shared.clone(), name: name.to_owned() }
     }
-    /// Declares a stream over these subjects with the platform's settings, or finds it declared already.
+    /// Declares a stream over these subjects with the platform's settings, or finds the existing one.
     ///
     /// # Errors
     /// `Conflict` when a stream of that name stores other subjects.
@@ -284,10 +297,10 @@ impl Bus {
         self.shared.declare_stream(name, subjects).await
     }
 
-    /// Gives back what is buffered, waits for unsettled sends and acks up to `drain_timeout`, then disconnects.
+    /// Returns buffered messages, waits up to `drain_timeout` for handlers, unsettled sends and acks, then disconnects.
     pub async fn close(&self) -> Result<()> {
         let s = &self.shared;
-        if s.left.load(Ordering::Acquire) {
+        if s.closed.load(Ordering::Acquire) {
             return Ok(());
         }
         let until = Instant::now() + s.config.drain_timeout;
@@ -296,14 +309,14 @@ impl Bus {
         for c in &consumers {
             c.close().await;
         }
-        // Runs bound themselves by the same time, and then give back what they have: they are given a moment for it.
+        // Runs end by the same time. They then get a moment to return their unfinished messages.
         for c in &consumers {
             let mut runs = c.runs();
-            let _ = tokio::time::timeout_at((until + GIVING_BACK).into(), runs.wait_for(|n| *n == 0)).await;
+            let _ = tokio::time::timeout_at((until + RETURN_TIME).into(), runs.wait_for(|n| *n == 0)).await;
         }
-        // Retries may go on while the connection comes and goes; polling ends with the last outcome or the deadline.
+        // Retries continue while the connection comes and goes. Polling ends with the last outcome or at the deadline.
         while Instant::now() < until {
-            if s.pipeline.state().slots.is_empty() {
+            if s.pipeline.state().is_idle() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -314,15 +327,15 @@ impl Bus {
                 tracing::warn!(error = %e, "the last messages may not have reached the server");
             }
         }
-        let unseen = s.pipeline.state().failures_unseen();
+        let unseen = s.pipeline.state().all_unreported();
         if let Some(e) = unseen {
-            let text = format!("failures of sends were never asked for (flush, on_error): {e}");
+            let text = format!("sends failed, and no flush or on_error reported them: {e}");
             s.link.notice(&Notice::warning(NoticeKind::FailuresUnseen, text));
         }
-        s.left.store(true, Ordering::Release);
+        s.closed.store(true, Ordering::Release);
         s.link.close();
         s.pipeline.change(|state| state.close(&mut Post::default()));
-        // The library's drain only as the last step: it ends the connection.
+        // The client's drain comes last, because it ends the connection.
         if let Err(e) = s.client.drain().await {
             tracing::debug!(error = %e, "disconnecting");
         }

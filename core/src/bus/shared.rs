@@ -1,10 +1,10 @@
-//! What all nouns of one bus share: the connection, the pipeline, the settings, and what is open.
+//! What all nouns of one bus share: the connection, the pipeline, the settings, and the list of open consumers.
 //!
-//! It lies below all nouns and knows the open ones only as [`Part`]. What they ask of `JetStream` is in `jetstream`.
+//! It lies below all nouns and knows the open ones only as [`Part`]. The module `jetstream` adds the JetStream calls.
 
 use crate::{
     config::Config,
-    connection::{Denied, Hear, Link},
+    connection::{Denied, Link, LinkObserver, Reaction},
     error::{Error, Result},
     host::mailbox::{Body, Completion},
     local_server::LocalServer,
@@ -23,30 +23,30 @@ use std::{
 };
 use tokio::{sync::watch, task::JoinSet};
 
-/// What a part answers later.
+/// The future of an async method of [`Part`].
 pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A consumer or a responder as its bus knows it.
 pub(crate) trait Part: Send + Sync {
-    /// Its topic, with its wildcards.
+    /// Its topic, with wildcards.
     fn topic(&self) -> &str;
-    /// Whether the server's denial of a topic keeps it from working.
+    /// Whether a denial keeps it from working.
     fn concerns(&self, what: &Denied) -> bool;
     /// Ends it with an error.
     fn fail(&self, e: Error);
-    /// Its health; none once its owner has closed it.
+    /// Its health. None after its owner has closed it.
     fn health(&self) -> Option<ConsumerHealth>;
-    /// What is wrong with its group, asked of the server.
+    /// The problem of its group, from the server.
     fn group_problem(&self) -> Later<'_, Option<String>>;
-    /// Begins to close it: nothing more is handed out.
+    /// Starts to close it: it hands out no further message.
     fn stop(&self);
     /// Closes it.
     fn close(&self) -> Later<'_, ()>;
-    /// The number of its runs of handlers that have not ended.
+    /// The number of its handler runs that have not ended.
     fn runs(&self) -> watch::Receiver<usize>;
 }
 
-/// What all parts of one bus share.
+/// The context of one bus.
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) client: Client,
@@ -54,14 +54,14 @@ pub(crate) struct Shared {
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) consumers: Mutex<Vec<Weak<dyn Part>>>,
-    /// Those that could not go on, until another one of their topic and group is open, or they are dismissed.
+    /// Failed consumers. They stay until a consumer of the same topic and group is open, or the user dismisses them.
     pub(crate) failed_consumers: Mutex<Vec<ConsumerHealth>>,
-    /// What is allowed and still unwise, each once.
+    /// Settings that are allowed and unwise, each once.
     pub(crate) warnings: Mutex<Vec<String>>,
-    /// The connection on which the right to ask for the account was denied: not asked for again on it.
-    pub(crate) unasked: AtomicU64,
-    /// Whether it was closed, once and for all.
-    pub(crate) left: AtomicBool,
+    /// The epoch of the connection on which the server denied `$JS.API.INFO`. No further call asks on that connection.
+    pub(crate) account_denied_on: AtomicU64,
+    /// Whether `close` has run.
+    pub(crate) closed: AtomicBool,
     pub(crate) tasks: Mutex<JoinSet<()>>,
     pub(crate) local: Option<LocalServer>,
 }
@@ -79,14 +79,14 @@ impl Shared {
         tasks.spawn_on(task, &crate::runtime::handle());
     }
 
-    /// A consumer, which is told of what the server denies and closed with the bus.
+    /// Adds a consumer. It learns of denials and is closed with the bus.
     pub(crate) fn keep(&self, part: Weak<dyn Part>) {
         let mut all = self.consumers.lock();
         all.retain(|w| w.strong_count() > 0);
         all.push(part);
     }
 
-    /// Notes something that is allowed and unwise; once, however often it is met.
+    /// Notes a setting that is allowed and unwise, the first time it is met.
     pub(crate) fn warn(&self, text: String) {
         let mut all = self.warnings.lock();
         if !all.contains(&text) {
@@ -95,7 +95,7 @@ impl Shared {
         }
     }
 
-    /// All noted so far.
+    /// All warnings so far.
     pub(crate) fn warnings(&self) -> Vec<String> {
         self.warnings.lock().clone()
     }
@@ -115,10 +115,10 @@ impl Shared {
     }
 }
 
-impl Hear for Shared {
-    fn denied(&self, what: &Denied, e: &Error) -> bool {
+impl LinkObserver for Shared {
+    fn denied(&self, what: &Denied, e: &Error) -> Reaction {
         self.all_consumers().iter().filter(|c| c.concerns(what)).for_each(|c| c.fail(e.clone()));
-        false
+        Reaction::Unexpected
     }
     fn gave_up(&self, e: &Error) {
         self.all_consumers().iter().for_each(|c| c.fail(e.clone().topic(c.topic())));

@@ -1,4 +1,4 @@
-//! The addresses of the pool, read: their secrets taken out, their schemes checked against one another.
+//! Parses the server addresses: removes their secrets, and checks their schemes against one another.
 
 use crate::{
     config::{Config, Servers},
@@ -49,7 +49,7 @@ fn parse(text: &str, shown: &str) -> Result<Address> {
 }
 
 pub(super) fn addresses(config: &Config) -> Result<Vec<Address>> {
-    // As likely a secret with a comma in it, whose first half would be looked up as a host.
+    // This may be a secret with a comma in it, and DNS would get its first half as a host name.
     if config.servers.each().skip(1).any(|(text, _)| text.contains('@') && !Servers::has_scheme(text)) {
         return Err(Error::config(
             "servers: write addresses with credentials with their scheme, and a comma in a secret as %2C",
@@ -78,23 +78,23 @@ pub(super) fn addresses(config: &Config) -> Result<Vec<Address>> {
     Ok(found)
 }
 
-/// Whether every server, discovered ones included, must be spoken to encrypted.
+/// Whether every connection must be encrypted, those to discovered servers included.
 pub(super) fn needs_tls(config: &Config, pool: &[Address]) -> bool {
     config.require_tls || config.tls.is_some() || pool.iter().any(|a| a.tls)
 }
 
-/// As it is shown: host and port.
+/// Host and port, for messages.
 pub(super) fn shown(addr: &ServerAddr) -> String {
     let host = addr.host();
     if host.contains(':') { format!("[{host}]:{}", addr.port()) } else { format!("{host}:{}", addr.port()) }
 }
 
-/// Whether it is this very machine.
+/// Whether the address is this machine.
 pub(super) fn is_loopback(addr: &ServerAddr) -> bool {
     addr.host().parse::<IpAddr>().map_or(addr.host() == "localhost", |ip| ip.is_loopback())
 }
 
-/// Looks the host name up: the client does so without a limit of time, which lets one slow name server hold up all.
+/// Resolves the host name within a timeout. The client has no timeout, so one slow name server would delay all servers.
 pub(super) async fn resolves(addr: &ServerAddr, timeout: Duration) -> Result<(), String> {
     if addr.host().parse::<IpAddr>().is_ok() {
         return Ok(());
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_server_that_is_slow_costs_no_more_than_the_timeout() {
+    async fn a_slow_name_server_costs_only_the_timeout() {
         let never = std::future::pending::<std::io::Result<std::vec::IntoIter<()>>>();
         let e = in_time(Duration::from_millis(10), never).await.unwrap_err();
         assert!(e.contains("in time (connect_timeout)"), "{e}");

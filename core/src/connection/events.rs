@@ -1,4 +1,4 @@
-//! What happens to a connection.
+//! The events of a connection.
 
 use crate::{
     host::schema::{choices, record},
@@ -6,48 +6,49 @@ use crate::{
 };
 use std::time::SystemTime;
 
-/// The events of a connection from now on, for one listener; the last is [`EventKind::Closed`].
+/// The events of a connection for one listener. The last one is [`EventKind::Closed`].
 pub type Events = Feed<Event>;
 
 choices! {
     /// What happened.
     #![non_exhaustive]
     pub enum EventKind {
-        /// A server could not be reached, and others, or the same later, are tried. At most one a second.
+        /// A connection attempt failed; others follow. At most one event a second.
         Connecting = "connecting",
-        /// The first server was reached.
+        /// The bus connected for the first time.
         Connected = "connected",
-        /// The server was lost; reconnecting goes on.
+        /// The connection was lost; the bus reconnects.
         Disconnected = "disconnected",
-        /// A server was reached again.
+        /// The bus connected again.
         Reconnected = "reconnected",
-        /// A server refused the credentials, or they expired or were revoked; reconnecting goes on with fresh ones.
+        /// A server refused the credentials, or they expired or were revoked. The bus keeps reconnecting with fresh
+        /// ones.
         AuthFailed = "auth_failed",
         /// The server is about to shut down.
         LameDuck = "lame_duck",
-        /// Core messages were dropped because a consumer is too slow. At most one a second for each topic.
+        /// The client dropped core messages because a consumer is too slow. At most one event a second for each topic.
         SlowConsumer = "slow_consumer",
-        /// The server denies a topic. At most one a second for each.
+        /// The server denies a topic. At most one event a second for each topic.
         PermissionDenied = "permission_denied",
-        /// The end: closed by its owner, or reconnecting was given up.
+        /// The end: the owner closed the bus, or reconnecting was given up.
         Closed = "closed",
     }
 }
 
 record! {
-    /// Something that happened to a connection.
+    /// An event of a connection.
     pub struct Event {
-        /// What.
+        /// What happened.
         kind: EventKind,
         /// The server concerned, as `host:port`.
         server: Option<String>,
-        /// Why, in words; never a secret.
+        /// Why, as text without secrets.
         cause: Option<String>,
         /// The topic concerned.
         topic: Option<String>,
-        /// When.
+        /// When it happened.
         time: SystemTime,
-        /// Events before this one that this listener was too slow for.
+        /// Earlier events that this listener missed because it was too slow.
         missed: u64,
     }
 }
@@ -82,17 +83,17 @@ impl Item for Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::{Hub, KEPT};
+    use crate::observe::{CAPACITY, Hub};
 
     #[test]
-    fn a_slow_listener_misses_the_oldest_and_harms_no_other() {
+    fn a_slow_listener_misses_the_oldest_and_does_not_affect_others() {
         let hub = Hub::default();
         let (slow, quick) = (hub.listen(), hub.listen());
-        for _ in 0..KEPT + 5 {
-            hub.tell(&Event::new(EventKind::Disconnected));
+        for _ in 0..CAPACITY + 5 {
+            hub.emit(&Event::new(EventKind::Disconnected));
             assert_eq!(quick.take().unwrap().missed, 0);
         }
-        hub.tell(&Event::new(EventKind::Closed).cause("test"));
+        hub.emit(&Event::new(EventKind::Closed).cause("test"));
         assert_eq!(slow.take().unwrap().missed, 6);
         assert_eq!(std::iter::from_fn(|| slow.take()).last().unwrap().kind, EventKind::Closed);
         assert!(slow.is_over() && !quick.is_over());
@@ -101,11 +102,11 @@ mod tests {
     }
 
     #[test]
-    fn floods_are_told_now_and_then() {
+    fn floods_are_throttled() {
         let hub = Hub::default();
         let all = hub.listen();
         for topic in ["a", "b", "a", "a"] {
-            hub.tell_now_and_then(&Event::new(EventKind::PermissionDenied).topic(topic));
+            hub.emit_throttled(&Event::new(EventKind::PermissionDenied).topic(topic));
         }
         let topics: Vec<_> = std::iter::from_fn(|| all.take()?.topic).collect();
         assert_eq!(topics, ["a", "b"]);

@@ -1,10 +1,10 @@
-//! The state of a connection: changed by the client's events, read by everybody.
+//! The state of a connection. The client's events change it, and every part of the bus reads it.
 //!
-//! Owns the state and the epoch, a number that grows with every (re)connection, by which others tell what was sent
-//! before a loss; and tells listeners and the parts concerned what happened.
+//! Owns the state and the epoch, a number that grows with every (re)connection. The epoch shows what was sent before a
+//! loss. Reports events to listeners and denials to observers.
 
 use super::{
-    denied::{Denied, is_auth},
+    denial::{Cause, Denied},
     events::{Event, EventKind, Events},
 };
 use crate::{
@@ -24,26 +24,34 @@ use tokio::sync::{Notify, watch};
 choices! {
     /// The state of a connection.
     pub enum State {
-        /// No server was reached yet.
+        /// Not connected yet.
         Connecting = "connecting",
-        /// A server answers.
+        /// Connected.
         Connected = "connected",
-        /// The server was lost; reconnecting goes on.
+        /// The connection was lost; the bus reconnects.
         Disconnected = "disconnected",
-        /// Closed by its owner, or reconnecting was given up.
+        /// The owner closed the bus, or reconnecting was given up.
         Closed = "closed",
     }
 }
 
-/// A part that must act on what happens to the connection. Called on the client's own task: it must not block.
-pub(crate) trait Hear: Send + Sync {
-    /// The server denies a topic. True when that was to be expected, and is nobody else's concern.
-    fn denied(&self, what: &Denied, e: &Error) -> bool;
-    /// There will be no connection any more.
+/// Acts on what happens to the connection. The client's own task calls it, so it must not block.
+pub(crate) trait LinkObserver: Send + Sync {
+    /// The server denies a topic.
+    fn denied(&self, what: &Denied, e: &Error) -> Reaction;
+    /// Reconnecting was given up: no further connection follows.
     fn gave_up(&self, e: &Error);
 }
 
-/// The state that the client's callback changes and everybody reads.
+/// How an observer takes a denial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reaction {
+    /// The observer provoked the denial, so it becomes no event.
+    Expected,
+    Unexpected,
+}
+
+/// The state of the connection and its listeners.
 pub(crate) struct Link {
     connected: AtomicBool,
     state: Mutex<State>,
@@ -51,19 +59,19 @@ pub(crate) struct Link {
     metrics: Arc<Metrics>,
     hub: Hub<Event>,
     notices: Hub<Notice>,
-    parts: Mutex<Vec<Weak<dyn Hear>>>,
-    /// The server that the connection is, or will be, with.
+    observers: Mutex<Vec<Weak<dyn LinkObserver>>>,
+    /// The server of the current, or the next, connection.
     peer: Mutex<Option<String>>,
-    /// What the server said on this connection that may be why it ends.
-    last_words: Mutex<Option<String>>,
+    /// What happened on this connection that may be why it ends.
+    disconnect_cause: Mutex<Option<Cause>>,
     /// Whether the connection ends because its owner asked for another one.
-    asked: AtomicBool,
+    reconnect_requested: AtomicBool,
     /// Why there is no connection now.
-    trouble: Mutex<Option<String>>,
-    /// Why there will be no connection any more.
+    trouble: Mutex<Option<Cause>>,
+    /// Why reconnecting was given up.
     failure: Mutex<Option<Error>>,
-    /// Ends a wait between attempts.
-    hurry: Notify,
+    /// Ends the wait before the next attempt.
+    retry_now: Notify,
     /// When the last connection was made.
     since: Mutex<Option<Instant>>,
 }
@@ -83,13 +91,13 @@ impl Link {
             metrics,
             hub: Hub::default(),
             notices: Hub::default(),
-            parts: Mutex::default(),
+            observers: Mutex::default(),
             peer: Mutex::default(),
-            last_words: Mutex::default(),
-            asked: AtomicBool::new(false),
+            disconnect_cause: Mutex::default(),
+            reconnect_requested: AtomicBool::new(false),
             trouble: Mutex::default(),
             failure: Mutex::default(),
-            hurry: Notify::new(),
+            retry_now: Notify::new(),
             since: Mutex::default(),
         })
     }
@@ -99,30 +107,30 @@ impl Link {
     pub(crate) fn state(&self) -> State {
         *self.state.lock()
     }
-    /// The connections so far; 0 before the first.
+    /// The number of connections so far; 0 before the first.
     pub(crate) fn epoch(&self) -> u64 {
         *self.epoch.borrow()
     }
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.epoch.subscribe()
     }
-    /// Why there will be no connection any more, once reconnecting was given up.
+    /// Why reconnecting was given up, if it was.
     pub(crate) fn failure(&self) -> Option<Error> {
         self.failure.lock().clone()
     }
-    /// Why there is no connection now, in words; none while there is one, or when its owner closed it.
-    pub(crate) fn trouble(&self) -> Option<String> {
-        self.failure().map(|e| e.message().to_owned()).or_else(|| self.trouble.lock().clone())
+    /// Why there is no connection now. None while connected, and when the owner closed the bus.
+    pub(crate) fn trouble(&self) -> Option<Cause> {
+        self.failure().map(|e| Cause::other(e.message())).or_else(|| self.trouble.lock().clone())
     }
-    /// The events from now on.
+    /// A listener for the events from now on.
     pub(crate) fn events(&self) -> Events {
         self.hub.listen()
     }
-    /// What operators should read, from now on.
+    /// A listener for what operators should read, from now on.
     pub(crate) fn notices(&self) -> Feed<Notice> {
         self.notices.listen()
     }
-    /// Tells what operators should read: of what says the same one a second.
+    /// Reports what operators should read. Repeated notices are throttled to one a second.
     pub(crate) fn notice(&self, notice: &Notice) {
         let (kind, topic, group, text) = (notice.kind, &notice.topic, &notice.group, &notice.text);
         match notice.level {
@@ -130,29 +138,29 @@ impl Link {
             Level::Warning => tracing::warn!(?kind, topic, group, "{text}"),
             Level::Error => tracing::error!(?kind, topic, group, "{text}"),
         }
-        self.notices.tell_now_and_then(notice);
+        self.notices.emit_throttled(notice);
     }
-    fn tell(&self, event: &Event) {
-        self.hub.tell(event);
+    fn emit(&self, event: &Event) {
+        self.hub.emit(event);
         if let Some(notice) = Notice::of_event(event) {
-            self.notices.tell(&notice);
+            self.notices.emit(&notice);
         }
     }
-    fn tell_now_and_then(&self, event: &Event) {
-        self.hub.tell_now_and_then(event);
+    fn emit_throttled(&self, event: &Event) {
+        self.hub.emit_throttled(event);
         if let Some(notice) = Notice::of_event(event) {
-            self.notices.tell_now_and_then(&notice);
+            self.notices.emit_throttled(&notice);
         }
     }
-    /// From now on this part is told what concerns it.
-    pub(crate) fn hear(&self, part: Weak<dyn Hear>) {
-        self.parts.lock().push(part);
+    /// Reports denials and giving up to this observer from now on.
+    pub(crate) fn observe(&self, observer: Weak<dyn LinkObserver>) {
+        self.observers.lock().push(observer);
     }
-    fn parts(&self) -> Vec<Arc<dyn Hear>> {
-        self.parts.lock().iter().filter_map(Weak::upgrade).collect()
+    fn observers(&self) -> Vec<Arc<dyn LinkObserver>> {
+        self.observers.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// False when it is closed, which is for good.
+    /// Sets the state unless it is `Closed`, which is final. True when it was set.
     fn set(&self, state: State) -> bool {
         let mut current = self.state.lock();
         let open = *current != State::Closed;
@@ -165,11 +173,11 @@ impl Link {
     pub(crate) fn close(&self) {
         if self.set(State::Closed) {
             *self.trouble.lock() = None;
-            self.hurry.notify_one();
-            self.tell(&Event::new(EventKind::Closed).cause("closed by its owner"));
+            self.retry_now.notify_one();
+            self.emit(&Event::new(EventKind::Closed).cause("closed by its owner"));
         }
     }
-    /// Ends the trying: whoever waits is told.
+    /// Gives up reconnecting: every wait ends with an error.
     pub(super) fn give_up(&self, why: &str) {
         let e = Error::new(ErrorKind::Connection, format!("reconnecting was given up: {why}"));
         *self.failure.lock() = Some(e.clone());
@@ -177,76 +185,78 @@ impl Link {
             return;
         }
         self.notice(&Notice::of_error(Level::Error, NoticeKind::Connection, &e));
-        self.parts().iter().for_each(|part| part.gave_up(&e));
+        self.observers().iter().for_each(|o| o.gave_up(&e));
         self.epoch.send_modify(|_| {});
-        self.tell(&Event::new(EventKind::Closed).cause(e.message()));
+        self.emit(&Event::new(EventKind::Closed).cause(e.message()));
     }
 
-    /// Waits before an attempt, unless there is a reason to go on at once.
-    pub(super) async fn hurried(&self, wait: Duration) {
+    /// Waits before an attempt. [`retry_now`](Self::retry_now) ends the wait.
+    pub(super) async fn wait_to_retry(&self, wait: Duration) {
         if !wait.is_zero() && self.state() != State::Closed {
-            let _ = tokio::time::timeout(wait, self.hurry.notified()).await;
+            let _ = tokio::time::timeout(wait, self.retry_now.notified()).await;
         }
     }
-    /// Whether the last connection was made at least so long ago.
+    /// Whether the last connection started at least this long ago.
     pub(super) fn lasted(&self, time: Duration) -> bool {
         self.since.lock().is_none_or(|at| at.elapsed() >= time)
     }
-    /// Lets the next attempt be made at once.
-    pub(crate) fn hurry(&self) {
-        self.hurry.notify_one();
+    /// Starts the next attempt at once.
+    pub(crate) fn retry_now(&self) {
+        self.retry_now.notify_one();
     }
 
-    /// Whom the next connection will be with.
-    pub(super) fn dials(&self, server: &str) {
+    /// Sets the server of the next connection.
+    pub(super) fn set_peer(&self, server: &str) {
         *self.peer.lock() = Some(server.to_owned());
     }
-    /// A server that could not be used.
-    pub(super) fn failed(&self, server: &str, cause: &str) {
-        let kind = if is_auth(cause) { EventKind::AuthFailed } else { EventKind::Connecting };
-        tracing::debug!(server, cause, "a connection attempt failed");
+    /// Reports a failed connection attempt.
+    pub(super) fn attempt_failed(&self, server: &str, cause: &Cause) {
+        let kind = if cause.is_auth { EventKind::AuthFailed } else { EventKind::Connecting };
+        tracing::debug!(server, cause = cause.text, "a connection attempt failed");
         if self.state() != State::Closed {
-            *self.trouble.lock() = Some(format!("{server}: {cause}"));
+            *self.trouble.lock() = Some(Cause { text: format!("{server}: {}", cause.text), ..*cause });
         }
-        self.tell_now_and_then(&Event::new(kind).server(Some(server.to_owned())).cause(cause));
+        let event = Event::new(kind).server(Some(server.to_owned()));
+        self.emit_throttled(&event.cause(cause.text.as_str()));
     }
-    /// Messages of a topic were dropped because they were not taken fast enough.
+    /// Reports that the client dropped messages of a topic.
     pub(crate) fn slow_consumer(&self, topic: &str) {
-        let text = "messages were dropped: they come faster than they are taken";
+        let text = "messages were dropped: they arrive faster than they are taken";
         let e = Event::new(EventKind::SlowConsumer).cause(text).server(self.peer());
-        self.tell_now_and_then(&if topic.is_empty() { e } else { e.topic(topic) });
+        self.emit_throttled(&if topic.is_empty() { e } else { e.topic(topic) });
     }
     pub(crate) fn peer(&self) -> Option<String> {
         self.peer.lock().clone()
     }
-    /// Its owner asks for another connection.
-    pub(crate) fn ask_again(&self) {
-        self.asked.store(true, Ordering::Release);
-        self.because("a reconnect was asked for");
+    /// Notes that the owner asks for another connection.
+    pub(crate) fn expect_reconnect(&self) {
+        self.reconnect_requested.store(true, Ordering::Release);
+        self.set_disconnect_cause(Cause::other("a reconnect was asked for"));
     }
-    /// Why this connection ends, should it end now.
-    pub(crate) fn because(&self, cause: &str) {
-        *self.last_words.lock() = Some(cause.to_owned());
+    /// Notes why this connection ends, in case it ends now.
+    fn set_disconnect_cause(&self, cause: Cause) {
+        *self.disconnect_cause.lock() = Some(cause);
     }
 
     pub(super) fn on_event(&self, event: &ClientEvent) {
         match event {
             ClientEvent::Connected => self.on_connected(),
             ClientEvent::Disconnected => {
-                let cause = self.last_words.lock().take();
-                let cause = cause.unwrap_or_else(|| "the server hung up, or did not answer any more".into());
+                let cause = self.disconnect_cause.lock().take();
+                let cause = cause
+                    .unwrap_or_else(|| Cause::other("the server closed the connection, or did not answer"));
                 let open = self.set(State::Disconnected);
                 self.epoch.send_modify(|_| {});
                 if open {
-                    tracing::warn!(cause, "disconnected; reconnecting");
+                    tracing::warn!(cause = cause.text, "disconnected; reconnecting");
                     *self.trouble.lock() = Some(cause.clone());
-                    let event = Event::new(EventKind::Disconnected).server(self.peer()).cause(cause);
-                    self.hub.tell(&event);
+                    let event = Event::new(EventKind::Disconnected).server(self.peer()).cause(cause.text);
+                    self.hub.emit(&event);
                     if let Some(mut notice) = Notice::of_event(&event) {
-                        if self.asked.swap(false, Ordering::AcqRel) {
+                        if self.reconnect_requested.swap(false, Ordering::AcqRel) {
                             notice.level = Level::Info;
                         }
-                        self.notices.tell(&notice);
+                        self.notices.emit(&notice);
                     }
                 }
             }
@@ -258,19 +268,19 @@ impl Link {
             ClientEvent::ClientError(e) => tracing::debug!(error = %e, "connection error"),
             ClientEvent::LameDuckMode => {
                 tracing::info!("the server is about to shut down");
-                self.because("the server shut down");
-                self.tell(&Event::new(EventKind::LameDuck).server(self.peer()));
+                self.set_disconnect_cause(Cause::other("the server shut down"));
+                self.emit(&Event::new(EventKind::LameDuck).server(self.peer()));
             }
             ClientEvent::Draining | ClientEvent::Closed => {}
         }
     }
 
     fn on_connected(&self) {
-        *self.last_words.lock() = None;
+        *self.disconnect_cause.lock() = None;
         *self.trouble.lock() = None;
         *self.since.lock() = Some(Instant::now());
         let (mut open, mut again) = (true, false);
-        // In one step: nothing is sent on this connection under the number of the last one.
+        // State and epoch change together, so that nothing is sent on this connection with the last epoch.
         self.epoch.send_modify(|e| {
             *e += 1;
             again = *e > 1;
@@ -282,7 +292,7 @@ impl Link {
         tracing::info!(epoch = self.epoch(), "connected");
         if open {
             let kind = if again { EventKind::Reconnected } else { EventKind::Connected };
-            self.tell(&Event::new(kind).server(self.peer()));
+            self.emit(&Event::new(kind).server(self.peer()));
         }
     }
 
@@ -293,20 +303,22 @@ impl Link {
         };
         if let Some(denied) = Denied::parse(&text) {
             let e = denied.error();
-            // Each is told, also when another has expected it.
-            let expected = self.parts().iter().filter(|part| part.denied(&denied, &e)).count();
+            // Every observer learns of it, also when another one has expected it.
+            let expected =
+                self.observers().iter().filter(|o| o.denied(&denied, &e) == Reaction::Expected).count();
             if expected > 0 {
                 return;
             }
             tracing::debug!(error = %e, "the server denies a topic");
             let event = Event::new(EventKind::PermissionDenied).topic(&denied.topic).cause(text);
-            return self.tell_now_and_then(&event.server(self.peer()));
+            return self.emit_throttled(&event.server(self.peer()));
         }
         tracing::warn!(error = %e, "the server reports an error");
-        if is_auth(&text) {
-            let event = Event::new(EventKind::AuthFailed).cause(text.as_str()).server(self.peer());
-            self.tell_now_and_then(&event);
+        let cause = Cause::reported(text);
+        if cause.is_auth {
+            let event = Event::new(EventKind::AuthFailed).cause(cause.text.as_str()).server(self.peer());
+            self.emit_throttled(&event);
         }
-        self.because(&text);
+        self.set_disconnect_cause(cause);
     }
 }

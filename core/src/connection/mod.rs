@@ -1,23 +1,23 @@
-//! One connection: its client, its state, and what changes of state mean to the rest of the bus.
+//! One connection: its client, its state, and how the rest of the bus learns of changes.
 //!
-//! Never retries messages: that is the pipeline's.
+//! It never retries messages; the pipeline does.
 
 mod address;
 mod control;
-mod denied;
+mod denial;
 mod dial;
 mod events;
-mod link;
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod look;
+pub(crate) mod fuzz;
+mod link;
 mod options;
 mod sign_in;
 mod tls;
 
-pub(crate) use denied::{Denied, is_auth};
+pub(crate) use denial::{Cause, Denied};
 pub use events::{Event, EventKind, Events};
 pub use link::State;
-pub(crate) use link::{Hear, Link};
+pub(crate) use link::{Link, LinkObserver, Reaction};
 
 use crate::{
     config::Config,
@@ -58,14 +58,14 @@ impl Connection {
         };
         let begun = async {
             if known.len() < pool.len() {
-                // Those whose names cannot be resolved now may be later.
+                // A host name that does not resolve now may resolve later.
                 let _ = this.client.set_server_pool(pool.as_slice()).await;
             }
             let all = this.client.server_pool().await.unwrap_or_default();
             if let Some(server) = all.into_iter().find(|s| s.did_connect) {
-                this.link.dials(&address::shown(&server.addr));
+                this.link.set_peer(&address::shown(&server.addr));
             }
-            // The event follows the connection within a moment; waiting for it keeps the state one truth.
+            // The client sends its event a moment after it connects. Wait for it, so that the state is correct.
             let _ = this.link.watch().wait_for(|e| *e > 0).await;
             Ok(())
         };
@@ -73,7 +73,8 @@ impl Connection {
         Ok(this)
     }
 
-    /// What the beginning of a connection needs of its server, which may have let us in only to throw us out again.
+    /// Runs the first calls on a connection. A server may accept a connection and then end it with an auth error, which
+    /// becomes the error of these calls.
     pub(crate) async fn unless_refused(
         &self,
         timeout: Duration,
@@ -96,7 +97,7 @@ impl Connection {
                 Err(Error::new(ErrorKind::Auth, text).server(cause))
             }
             done = tokio::time::timeout(timeout, work) => done.unwrap_or_else(|_| {
-                Err(Error::new(ErrorKind::Connection, "the connection was lost while it was being made"))
+                Err(Error::new(ErrorKind::Connection, "the connection was lost while it was being set up"))
             }),
         }
     }

@@ -1,6 +1,6 @@
 //! From settings to the client's options, and from the client's errors to ours.
 //!
-//! Owns what the client is told: addresses without secrets, credentials, TLS, ping and reconnect policy.
+//! Owns what the client gets: addresses without secrets, credentials, TLS, ping and reconnect policy.
 
 use super::{
     Link,
@@ -17,16 +17,16 @@ use async_nats::rustls::Error as TlsError;
 use async_nats::{AuthError, ConnectError, ConnectErrorKind, ConnectOptions, ReconnectToServer, ServerAddr};
 use std::{sync::Arc, time::Duration};
 
-/// Room between the pipeline and the client: enough for the largest batch, so that a batch is handed over at once.
+/// The capacity between the pipeline and the client. It holds the largest batch, so that a hand-over does not wait.
 const CLIENT_CAPACITY: usize = 8192;
 const SUBSCRIPTION_CAPACITY: usize = 1 << 19;
 
-/// What a connection is made with.
+/// What a connection needs to start.
 pub(super) struct Plan {
     pub(super) options: ConnectOptions,
     pub(super) pool: Vec<ServerAddr>,
     pub(super) sign_in: Arc<SignIn>,
-    /// What is allowed and still unwise.
+    /// Settings that are allowed and unwise.
     pub(super) warnings: Vec<String>,
 }
 
@@ -35,10 +35,10 @@ pub(super) fn build(config: &Config, link: Arc<Link>) -> Result<Plan> {
     let sign_in = Arc::new(SignIn::of(config, &found)?);
     let warnings = warnings(config, &found, &sign_in);
     let dialler = Arc::new(Dialler::new(config, link, sign_in.clone()));
-    let who = sign_in.clone();
+    let signer = sign_in.clone();
     let mut options = ConnectOptions::with_auth_callback(move |nonce| {
-        let who = who.clone();
-        async move { who.auth(&nonce).map_err(AuthError::new) }
+        let signer = signer.clone();
+        async move { signer.auth(&nonce).map_err(AuthError::new) }
     });
     options = options
         .name(&config.name)
@@ -50,24 +50,24 @@ pub(super) fn build(config: &Config, link: Arc<Link>) -> Result<Plan> {
         .request_timeout(None)
         .skip_subject_validation(true)
         .max_reconnects(None)
-        // Only for the servers of the very first round, which do not wait for one another.
+        // This applies to the very first round only, in which no server waits for another.
         .reconnect_delay_callback(|_| Duration::ZERO)
         .reconnect_to_server_callback(move |pool, _| {
             let dialler = dialler.clone();
-            // In a task of its own: the client asks for a future that can be shared between threads.
+            // In a task of its own, because the client needs a `Sync` future.
             let asked = tokio::spawn(async move { dialler.next(pool).await });
             async move {
                 match asked.await {
                     Ok(Next::Dial(addr)) => Some(ReconnectToServer { addr, delay: Some(Duration::ZERO) }),
                     Ok(Next::All) => None,
-                    Ok(Next::Rest) | Err(_) => rest().await,
+                    Ok(Next::Stop) | Err(_) => end_client_task().await,
                 }
             }
         });
     if config.retry_on_initial_connect {
         options = options.retry_on_initial_connect();
     }
-    // The servers of a WebSocket are told of by their other ports, which this client cannot use.
+    // Servers announce their other ports, which a WebSocket client cannot use.
     if !config.discovered_servers || found.iter().any(|a| a.addr.is_websocket()) {
         options = options.ignore_discovered_servers();
     }
@@ -79,9 +79,9 @@ pub(super) fn build(config: &Config, link: Arc<Link>) -> Result<Plan> {
     Ok(Plan { options, pool, sign_in, warnings })
 }
 
-/// Ends the client's task: there is no other way out of its dialling. Nothing is printed, for this is no panic; where
-/// unwinding is not to be had, the task rests for ever.
-async fn rest() -> Option<ReconnectToServer> {
+/// Ends the client's task, which offers no other way to stop dialling. It unwinds without a panic message. When panics
+/// abort, the task waits for ever instead.
+async fn end_client_task() -> Option<ReconnectToServer> {
     if cfg!(panic = "unwind") {
         std::panic::resume_unwind(Box::new("the connection is closed"));
     }
@@ -104,7 +104,7 @@ fn warnings(config: &Config, pool: &[Address], sign_in: &SignIn) -> Vec<String> 
     all
 }
 
-/// Whether TLS failed, also where the client reports it as an I/O error.
+/// Whether TLS failed. The client may report that as an I/O error.
 fn is_tls(e: &ConnectError) -> bool {
     let is = |e: &(dyn std::error::Error + 'static)| {
         let inner = e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
@@ -114,14 +114,14 @@ fn is_tls(e: &ConnectError) -> bool {
     e.kind() == ConnectErrorKind::Tls || sources.any(is)
 }
 
-/// The client's error as ours, naming the servers.
+/// Converts the client's error into ours, with the list of servers.
 pub(super) fn explain(e: &ConnectError, config: &Config) -> Error {
     let source = std::error::Error::source(e).map(ToString::to_string);
     let (kind, what) = match e.kind() {
         ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
             (ErrorKind::Auth, "the server refused the credentials: check user, password, token or keys")
         }
-        _ if source.as_deref().is_some_and(super::denied::is_auth) => {
+        _ if source.as_deref().is_some_and(super::denial::is_auth) => {
             (ErrorKind::Auth, "the server refused the credentials: they are expired, revoked or wrong")
         }
         _ if is_tls(e) => (ErrorKind::Tls, "the TLS handshake failed: check the certificates"),
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_in_clear_are_warned_of() {
+    fn unencrypted_credentials_cause_a_warning() {
         for (servers, tls, warned) in [
             ("nats://u:hunter2@10.0.0.1", false, true),
             ("nats://u:hunter2@127.0.0.1", false, false),

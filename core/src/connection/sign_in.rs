@@ -1,6 +1,6 @@
-//! Who we are, told to a server: read afresh for every connection, so that rotated credentials are picked up.
+//! Authentication. Credentials are read again for every connection, so that rotated ones take effect.
 //!
-//! No error here ever holds what was read.
+//! No error here contains what was read.
 
 use super::address::Address;
 use crate::{
@@ -14,9 +14,9 @@ use std::{
     time::Duration,
 };
 
-/// The one way to sign in.
+/// The method of signing in.
 #[derive(Clone, Debug)]
-enum Way {
+enum Method {
     Nothing,
     User(String, Secret),
     Token(Secret),
@@ -27,20 +27,22 @@ enum Way {
     Text(Secret),
 }
 
-/// How to sign in, and what was last asked for.
+/// How to sign in.
 #[derive(Debug)]
 pub(super) struct SignIn {
-    way: Way,
+    method: Method,
     source: Option<CredentialsSource>,
-    asked: Mutex<Option<Way>>,
-    patience: Duration,
+    /// What the callback gave last.
+    from_callback: Mutex<Option<Method>>,
+    /// How long the callback may take.
+    timeout: Duration,
 }
 
-impl Way {
+impl Method {
     fn of(c: Credentials) -> Result<Self> {
-        let one = |more: bool, way: Self| {
+        let one = |more: bool, method: Self| {
             let text = "credentials: several ways to sign in are given: keep one";
-            if more { Err(Error::config(text)) } else { Ok(way) }
+            if more { Err(Error::config(text)) } else { Ok(method) }
         };
         match c {
             Credentials { file: Some(text), user, password, token, nkey, jwt } => {
@@ -63,7 +65,7 @@ impl Way {
         }
     }
 
-    /// What to tell the server, reading files afresh.
+    /// What the server gets. Files are read again.
     fn auth(&self, nonce: &[u8]) -> Result<Auth, String> {
         let mut auth = Auth::new();
         let mut by_file = |text: &str, whose: &str| {
@@ -105,71 +107,72 @@ impl SignIn {
     pub(super) fn of(config: &Config, pool: &[Address]) -> Result<Self> {
         let secret = |s: &Option<Secret>| s.clone().unwrap_or_default();
         let explicit = if let Some(file) = &config.credentials {
-            Way::File(file.clone())
+            Method::File(file.clone())
         } else if config.jwt.is_some() {
-            Way::Jwt(secret(&config.jwt), secret(&config.nkey))
+            Method::Jwt(secret(&config.jwt), secret(&config.nkey))
         } else if config.nkey.is_some() {
-            Way::Nkey(secret(&config.nkey))
+            Method::Nkey(secret(&config.nkey))
         } else if let Some(user) = &config.user {
-            Way::User(user.clone(), secret(&config.password))
+            Method::User(user.clone(), secret(&config.password))
         } else if config.token.is_some() {
-            Way::Token(secret(&config.token))
+            Method::Token(secret(&config.token))
         } else {
-            Way::Nothing
+            Method::Nothing
         };
-        let (source, patience) = (config.credentials_from.clone(), config.api_timeout);
-        let given = source.is_some() || !matches!(explicit, Way::Nothing);
-        if source.is_some() && !matches!(explicit, Way::Nothing) {
+        let (source, timeout) = (config.credentials_from.clone(), config.api_timeout);
+        let given = source.is_some() || !matches!(explicit, Method::Nothing);
+        if source.is_some() && !matches!(explicit, Method::Nothing) {
             let text = "credentials are asked for by a callback, and given: keep one way to sign in";
             return Err(Error::config(text));
         }
         let mut in_urls = pool.iter().filter_map(|a| a.user.as_ref());
-        let way = match in_urls.next() {
+        let method = match in_urls.next() {
             None => explicit,
             Some(first) if given || in_urls.any(|other| other != first) => {
                 return Err(Error::config(
                     "servers: the addresses hold credentials that differ from the others given",
                 ));
             }
-            Some((user, Some(password))) => Way::User(user.clone(), password.as_str().into()),
-            Some((token, None)) => Way::Token(token.as_str().into()),
+            Some((user, Some(password))) => Method::User(user.clone(), password.as_str().into()),
+            Some((token, None)) => Method::Token(token.as_str().into()),
         };
-        let this = Self { way, source, asked: Mutex::default(), patience };
+        let this = Self { method, source, from_callback: Mutex::default(), timeout };
         if this.source.is_none() {
-            // Errors of files show at once, not on a connection attempt that would be repeated for ever.
-            this.way.auth(b"").map_err(Error::config)?;
+            // A wrong file must fail now, not in connection attempts that repeat for ever.
+            this.method.auth(b"").map_err(Error::config)?;
         }
         Ok(this)
     }
 
-    /// Asks the callback, if there is one; to be done before every dialling.
+    /// Asks the callback, if there is one. Call it before every attempt.
     pub(super) async fn prepare(&self) -> Result<(), String> {
         let Some(source) = &self.source else { return Ok(()) };
-        let way = match tokio::time::timeout(self.patience, source.ask()).await {
-            Err(_) => Err(format!("the callback gave no answer within {:?} (api_timeout)", self.patience)),
+        let method = match tokio::time::timeout(self.timeout, source.ask()).await {
+            Err(_) => Err(format!("the callback gave no answer within {:?} (api_timeout)", self.timeout)),
             Ok(Err(e)) => Err(format!("the callback failed: {}", e.message())),
-            Ok(Ok(credentials)) => Way::of(credentials).map_err(|e| e.message().to_owned()),
+            Ok(Ok(credentials)) => Method::of(credentials).map_err(|e| e.message().to_owned()),
         };
-        let way = way.and_then(|w| w.auth(b"").map(|_| w)).map_err(|e| format!("authentication: {e}"))?;
-        *self.asked.lock() = Some(way);
+        let method =
+            method.and_then(|w| w.auth(b"").map(|_| w)).map_err(|e| format!("authentication: {e}"))?;
+        *self.from_callback.lock() = Some(method);
         Ok(())
     }
 
     pub(super) fn auth(&self, nonce: &[u8]) -> Result<Auth, String> {
-        let way = self.asked.lock().clone().unwrap_or_else(|| self.way.clone());
-        way.auth(nonce)
+        let method = self.from_callback.lock().clone().unwrap_or_else(|| self.method.clone());
+        method.auth(nonce)
     }
 
-    /// Whether a secret itself goes over the wire, not only a proof that we have it.
+    /// Whether the secret itself goes to the server, not only a signature.
     pub(super) fn reveals(&self) -> bool {
-        self.source.is_some() || matches!(self.way, Way::User(..) | Way::Token(_))
+        self.source.is_some() || matches!(self.method, Method::User(..) | Method::Token(_))
     }
 
-    /// The files with secrets that others on this machine can read.
+    /// The secrets files that other users of this machine can read.
     pub(super) fn exposed_files(&self) -> Vec<PathBuf> {
-        let file = match &self.way {
-            Way::File(path) => Some(path.clone()),
-            Way::Nkey(seed) | Way::Jwt(_, seed) => Some(PathBuf::from(seed.reveal().trim())),
+        let file = match &self.method {
+            Method::File(path) => Some(path.clone()),
+            Method::Nkey(seed) | Method::Jwt(_, seed) => Some(PathBuf::from(seed.reveal().trim())),
             _ => None,
         };
         file.into_iter().filter(|f| is_exposed(f)).collect()
@@ -198,30 +201,30 @@ fn pem_part<'a>(text: &'a str, kind: &str) -> Option<&'a str> {
     after.lines().map(str::trim).find(|l| !l.is_empty()).filter(|l| !l.starts_with('-'))
 }
 
-/// A seed, or the path of a file that holds one.
+/// Reads a seed, or a file that contains one.
 fn key_pair(seed_or_path: &str) -> Result<nkeys::KeyPair, String> {
     let given = seed_or_path.trim();
     if let Ok(pair) = nkeys::KeyPair::from_seed(given) {
         return Ok(pair);
     }
-    // What looks like a mistyped seed is not shown, not even as a path.
+    // This may be a mistyped seed, so the error does not show it, not even as a path.
     let text = std::fs::read_to_string(given).map_err(|_| {
         "nkey (NATS_NKEY_SEED) is neither a valid seed nor the path of a readable file".to_owned()
     })?;
     seed_in(&text).ok_or_else(|| "nkey (NATS_NKEY_SEED): the file holds no valid seed".to_owned())
 }
 
-/// The seed in the text of a file.
+/// The seed in a file's text.
 fn seed_in(text: &str) -> Option<nkeys::KeyPair> {
     let line = text.lines().map(str::trim).find(|l| l.starts_with('S'))?;
     nkeys::KeyPair::from_seed(line).ok()
 }
 
-/// What is made of the text of a credentials file, for the fuzz targets: the JWT, or what is told of why there is none.
+/// Parses the text of a credentials file, for the fuzz targets: the JWT, or why there is none.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) fn look(text: &str) -> Result<Option<String>, String> {
+pub(super) fn parse_credentials(text: &str) -> Result<Option<String>, String> {
     let _ = seed_in(text);
-    Way::Text(text.into()).auth(b"nonce").map(|auth| auth.jwt)
+    Method::Text(text.into()).auth(b"nonce").map(|auth| auth.jwt)
 }
 
 fn sign(pair: &nkeys::KeyPair, nonce: &[u8]) -> Result<Vec<u8>, String> {
@@ -237,10 +240,10 @@ mod tests {
     fn credentials_in_addresses_must_agree() {
         let sign_in = |servers: &str| {
             let config = Config { servers: servers.into(), ..Config::default() };
-            SignIn::of(&config, &addresses(&config).unwrap()).map(|s| s.way)
+            SignIn::of(&config, &addresses(&config).unwrap()).map(|s| s.method)
         };
-        assert!(matches!(sign_in("nats://u:p@a,nats://u:p@b").unwrap(), Way::User(..)));
-        assert!(matches!(sign_in("nats://tok@a").unwrap(), Way::Token(_)));
+        assert!(matches!(sign_in("nats://u:p@a,nats://u:p@b").unwrap(), Method::User(..)));
+        assert!(matches!(sign_in("nats://tok@a").unwrap(), Method::Token(_)));
         assert!(sign_in("nats://u:p@a,nats://v:p@b").is_err());
     }
 
@@ -266,9 +269,9 @@ mod tests {
             (json!(7), false),
             (json!({"secret": "hunter2"}), false),
         ] {
-            let way = Credentials::read(given.clone()).and_then(Way::of);
-            assert_eq!(way.is_ok(), good, "{given}");
-            assert!(way.is_ok() || !way.unwrap_err().to_string().contains("hunter2"));
+            let method = Credentials::read(given.clone()).and_then(Method::of);
+            assert_eq!(method.is_ok(), good, "{given}");
+            assert!(method.is_ok() || !method.unwrap_err().to_string().contains("hunter2"));
         }
     }
 }

@@ -1,6 +1,6 @@
-//! TLS as the settings ask for it. There is no way to switch verification off.
+//! TLS by the settings. Verification cannot be switched off.
 //!
-//! Owns the choice of the one crypto provider, what its files must hold, and the name a certificate is verified for.
+//! Owns the choice of the crypto provider, the checks of the files, and the name that a certificate is verified for.
 
 use super::sign_in::readable;
 use crate::{
@@ -23,11 +23,11 @@ use async_nats::{
 use std::{path::Path, sync::Arc};
 
 pub(super) fn apply(mut options: ConnectOptions, config: &Config) -> Result<ConnectOptions> {
-    // One provider, chosen here, whatever features other crates of the process turn on; one that the application
-    // has installed itself stays.
+    // Select the provider here, whatever features other crates of the process enable. A provider that the application
+    // has installed stays.
     let _ = ring::default_provider().install_default();
     let Some(tls) = &config.tls else { return Ok(options) };
-    // A wrong file shows at once and by its name, not as a server that cannot be trusted, or that refuses us.
+    // Fail now with the name of a wrong file. Later the error would be about an untrusted server, or a refusal.
     if let Some(ca) = &tls.ca {
         authorities(ca)?;
     }
@@ -36,9 +36,9 @@ pub(super) fn apply(mut options: ConnectOptions, config: &Config) -> Result<Conn
         options = options.tls_first();
     }
     if let Some(name) = &tls.server_name {
-        return Ok(options.tls_client_config(named(tls, name)?));
+        return Ok(options.tls_client_config(config_for_name(tls, name)?));
     }
-    // Read again by the client for every connection: renewed certificates are picked up.
+    // The client reads these files again for every connection, so renewed certificates take effect.
     if let Some(ca) = &tls.ca {
         options = options.add_root_certificates(ca.clone());
     }
@@ -59,14 +59,14 @@ fn provider() -> Arc<CryptoProvider> {
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let text = readable(file, "tls")?;
     let all = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
-    // What the parser says may repeat a line, and somebody may have named the wrong file.
+    // The parser's error may quote a line, and the user may have given the wrong file.
     match all.map_err(|_| wrong(file, "its lines cannot be read"))? {
         none if none.is_empty() => Err(wrong(file, "it holds no certificate")),
         some => Ok(some),
     }
 }
 
-/// The authorities of a file.
+/// The certificate authorities in a file.
 fn authorities(ca: &Path) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(ca)? {
@@ -75,7 +75,7 @@ fn authorities(ca: &Path) -> Result<RootCertStore> {
     Ok(roots)
 }
 
-/// Our own certificate and its key, if there are any.
+/// The client certificate and its key, if given.
 fn identity(tls: &Tls) -> Result<Option<CertifiedKey>> {
     let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else { return Ok(None) };
     let secret = PrivateKeyDer::from_pem_slice(readable(key, "tls")?.as_bytes())
@@ -87,35 +87,35 @@ fn identity(tls: &Tls) -> Result<Option<CertifiedKey>> {
     })
 }
 
-/// A configuration that verifies the server's certificate for another name than the one dialled. The name sent to the
-/// server (SNI) stays the one dialled: the client has no way to send another.
-fn named(tls: &Tls, name: &str) -> Result<ClientConfig> {
+/// A configuration that verifies the server's certificate for another name than the dialled one. The client still sends
+/// the dialled name (SNI), because it cannot send another.
+fn config_for_name(tls: &Tls, name: &str) -> Result<ClientConfig> {
     let name = ServerName::try_from(name.to_owned())
         .map_err(|_| Error::config(format!("tls.server_name: {name:?} is not a host name or address")))?;
     let (provider, files) = (provider(), Arc::new(tls.clone()));
-    let verifier = Named { files: files.clone(), name, provider: provider.clone() };
+    let verifier = NameVerifier { files: files.clone(), name, provider: provider.clone() };
     let trust = verifier.usual();
     trust.map_err(|e| Error::config(format!("tls: no authority to trust: {e}")))?;
     let mut made = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| Error::config(format!("tls: {e}")))?
-        .dangerous() // by its name only: what is installed verifies all that the usual one does
+        .dangerous() // in name only: this verifier delegates to the usual one
         .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_cert_resolver(Arc::new(Renewed(files)));
-    // A session taken up again would go by the files as they were.
+        .with_client_cert_resolver(Arc::new(ClientCertificate(files)));
+    // A resumed session would skip the renewed files.
     made.resumption = Resumption::disabled();
     Ok(made)
 }
 
-/// The usual verifier, asked about another name; it reads its file again for every connection.
+/// The usual verifier for another name. It reads its file again for every connection.
 #[derive(Debug)]
-struct Named {
+struct NameVerifier {
     files: Arc<Tls>,
     name: ServerName<'static>,
     provider: Arc<CryptoProvider>,
 }
 
-impl Named {
+impl NameVerifier {
     fn usual(&self) -> Result<Arc<WebPkiServerVerifier>, rustls::Error> {
         let general = |e: &dyn std::fmt::Display| rustls::Error::General(e.to_string());
         let roots = if let Some(ca) = &self.files.ca {
@@ -131,7 +131,7 @@ impl Named {
     }
 }
 
-impl ServerCertVerifier for Named {
+impl ServerCertVerifier for NameVerifier {
     fn verify_server_cert(
         &self,
         end: &CertificateDer<'_>,
@@ -163,14 +163,14 @@ impl ServerCertVerifier for Named {
     }
 }
 
-/// Our own certificate, read again for every connection.
+/// The client certificate, read again for every connection.
 #[derive(Debug)]
-struct Renewed(Arc<Tls>);
+struct ClientCertificate(Arc<Tls>);
 
-impl ResolvesClientCert for Renewed {
+impl ResolvesClientCert for ClientCertificate {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let read = identity(&self.0);
-        // Without one the server refuses us, and it is tried again.
+        // Without a certificate the server refuses the connection, and the next attempt reads the file again.
         read.inspect_err(|e| tracing::warn!(error = %e, "no client certificate")).ok().flatten().map(Arc::new)
     }
     fn has_certs(&self) -> bool {

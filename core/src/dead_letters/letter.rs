@@ -1,4 +1,4 @@
-//! A dead letter, and the headers that make one of a message, and a message of one.
+//! A dead letter, and its headers: from a message to a dead letter, and back.
 
 use crate::{
     host::schema::record,
@@ -14,20 +14,20 @@ use std::{
 
 pub(crate) const REASON: &str = "Dlq-Reason";
 pub(crate) const ATTEMPTS: &str = "Dlq-Attempts";
-/// How often handlers failed on it, or died with it.
+/// How often a handler failed on it, or died with it.
 pub(crate) const FAILURES: &str = "Dlq-Failures";
 pub(crate) const TOPIC: &str = "Dlq-Topic";
 pub(crate) const GROUP: &str = "Dlq-Group";
 pub(crate) const STREAM: &str = "Dlq-Stream";
 pub(crate) const SEQUENCE: &str = "Dlq-Sequence";
 pub(crate) const TIME: &str = "Dlq-Time";
-/// The id the original had.
+/// The id of the original.
 pub(crate) const ID: &str = "Dlq-Id";
-/// The bytes of a body that was too large to be kept with these headers.
+/// The size of a body that was too large to be stored together with these headers.
 pub(crate) const TRUNCATED: &str = "Dlq-Truncated";
 const PREFIX: &str = "Dlq-";
 
-/// Whether a header is ours, or the server's: such headers are not the original's to keep.
+/// Whether a header is ours or the server's. A dead letter does not copy such headers from the original.
 pub(crate) fn is_ours(name: &str) -> bool {
     name.starts_with(PREFIX) || name.starts_with("Nats-") || name.eq_ignore_ascii_case(KEY_HEADER)
 }
@@ -39,17 +39,17 @@ record! {
         position: u64,
         /// The topic it was sent to.
         topic: String,
-        /// The stream it is from.
+        /// The stream it came from.
         stream: String,
         /// Its sequence there.
         sequence: u64,
         /// The group that could not handle it.
         group: String,
-        /// What the last attempt failed with.
+        /// The error of the last attempt.
         reason: String,
         /// How often the server delivered it.
         attempts: u64,
-        /// How often handlers failed on it, or died with it.
+        /// How often a handler failed on it, or died with it.
         failures: u64,
         /// When it became a dead letter.
         time: SystemTime,
@@ -57,7 +57,7 @@ record! {
         key: Option<String>,
         /// The id it was sent with.
         id: Option<String>,
-        /// Its own headers.
+        /// The headers it was sent with.
         headers: Vec<(String, String)>,
         /// The size of a body that was not kept with the letter; a replay takes it from the stream.
         truncated: Option<u64>,
@@ -88,7 +88,7 @@ impl DeadLetter {
             group: text(GROUP),
             reason: text(REASON),
             attempts: number(ATTEMPTS).unwrap_or_default(),
-            // A letter of an earlier version: there each delivery counted.
+            // Dead letters of an earlier version counted each delivery.
             failures: number(FAILURES).or(number(ATTEMPTS)).unwrap_or_default(),
             time: UNIX_EPOCH + Duration::from_millis(number(TIME).unwrap_or_default()),
             key: get(KEY_HEADER).map(str::to_owned),
@@ -99,7 +99,7 @@ impl DeadLetter {
         }
     }
 
-    /// As a message to the group, which reads it back with [`restored`].
+    /// The replay as a message. The group reads it with [`restored`].
     pub(super) fn options(&self, id: String) -> SendOptions {
         let mut headers = self.headers.clone();
         let mut put = |name: &str, value: String| headers.push((name.to_owned(), value));
@@ -112,7 +112,7 @@ impl DeadLetter {
     }
 }
 
-/// A replay as the message it was: topic, id and sequence the original's, the attempts its own.
+/// Turns a replay back into the original message: topic, id and sequence are the original's, the attempts its own.
 pub(crate) fn restored(mut d: Delivery) -> Option<Delivery> {
     let topic = d.header(TOPIC)?.to_owned();
     let sequence = d.header(SEQUENCE)?.parse().ok()?;
@@ -134,7 +134,7 @@ pub(crate) fn restored(mut d: Delivery) -> Option<Delivery> {
     Some(d)
 }
 
-/// Headers as the server stores them: a status line, then `Name: value` lines.
+/// Parses headers as the server stores them: a status line, then `Name: value` lines.
 pub(crate) fn read_headers(raw: &[u8]) -> Vec<(String, String)> {
     let text = String::from_utf8_lossy(raw);
     let pair = |line: &str| {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_is_the_message_it_was() {
+    fn a_replay_becomes_the_original_message() {
         let letter = DeadLetter {
             position: 9,
             topic: "a.b".into(),

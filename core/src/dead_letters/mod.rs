@@ -1,8 +1,8 @@
 //! Dead letters: listed, replayed to their one group, discarded.
 //!
 //! A stream's dead letters live in `<STREAM>_DLQ` under `dlq.<STREAM>.<group>`. A replay is a copy under
-//! `dlq.<STREAM>.<group>.replay`, which the group's consumers read besides their topic; no other group sees it. The copy
-//! is stored and confirmed before the letter is removed, so a crash in between loses nothing.
+//! `dlq.<STREAM>.<group>.replay`, which the group's consumers read besides their topic; no other group reads it. The copy
+//! is stored and acked before the letter is removed, so a crash in between loses nothing.
 
 mod cursor;
 mod letter;
@@ -31,9 +31,9 @@ use serde_json::json;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
-/// What is done with all letters.
+/// An action on all dead letters.
 #[derive(Clone, Copy)]
-enum Act {
+enum Action {
     Replay,
     Discard,
 }
@@ -78,7 +78,7 @@ impl DeadLetters {
         })
     }
 
-    /// The topic, with its wildcards.
+    /// The topic, with wildcards.
     pub fn topic(&self) -> &str {
         &self.topic
     }
@@ -95,20 +95,21 @@ impl DeadLetters {
         let find = async {
             let found = self.shared.streams(Some(&self.topic)).await.map_err(|e| self.named(e))?;
             let covering = |s: &&crate::StreamInfo| s.subjects.iter().any(|have| covers(have, &self.topic));
-            // The stream may be gone while its dead letters are not.
+            // The stream may be gone while its dead letters still exist, so derive the name it was declared with.
             let declared = || stream_to_declare(&self.topic, self.shared.config.stream_layout).0;
             Ok(found.iter().find(covering).map_or_else(declared, |s| s.name.clone()))
         };
         self.stream.get_or_try_init(|| find).await.map(String::as_str)
     }
 
-    /// Lists the letters there are when it begins, oldest first.
-    pub fn list(&self) -> DeadLetterCursor {
-        DeadLetterCursor::new(self.clone())
-    }
-
-    /// The last position there is now: where a listing ends that replays what it lists, for what fails again becomes
-    /// another letter.
+    /// Handles the letters that exist at the start. A replay that fails again becomes a new letter, so a loop over all
+    /// letters would never end.
+    async fn each(&self, action: Action) -> Result<u64> {
+        let (list, mut done) = (self.list(), 0);
+        while let Some(letter) = list.next().await? {
+            done += match action {
+                Action::Replay => self.replay(&letter).await.map(|()| 1)?,
+                Action::Discard => u64::from(self.discard(&letter).await?),
     pub async fn last(&self) -> Result<u64> {
         match self.shared.stream(&letters_stream(self.stream().await?)).await {
             Ok(info) => Ok(info.last_sequence),
@@ -117,7 +118,7 @@ impl DeadLetters {
         }
     }
 
-    /// The first letter behind a position (0: the first of all); none when there is no more.
+    /// The first letter after a position (0: the first letter). None when there is none.
     ///
     /// # Errors
     /// `Timeout` or `Connection` when the server does not answer.
@@ -154,19 +155,19 @@ impl DeadLetters {
         Ok(DeadLetter::read(m.seq, read_headers(&headers), bytes(&m.data)?.into()))
     }
 
-    /// Sends a letter to its group again, and to no other, with a new count of attempts; then removes it.
+    /// Sends a letter to its group again, and to no other group, with a new attempt count. Then removes it.
     ///
-    /// A consumer of the group receives it as the message it was; workers on other clients do not see it.
+    /// A consumer of the group receives the original message. Workers that use another client do not receive it.
     ///
     /// # Errors
-    /// `NotFound` when its body was too large to be kept and the stream has it no more.
+    /// `NotFound` when its body was too large to be stored and the stream no longer has it.
     pub async fn replay(&self, letter: &DeadLetter) -> Result<()> {
         let stream = self.stream().await?;
         let mut whole = letter.clone();
         if letter.truncated.is_some() {
             let Some(m) = self.get(stream, &json!({"seq": letter.sequence})).await? else {
                 let text =
-                    "the letter's body was too large to be kept, and the stream has the message no more";
+                    "the letter's body was too large to be stored, and the stream no longer has the message";
                 return Err(self.named(Error::new(ErrorKind::NotFound, text)).stream(stream));
             };
             let original = self.read(&m)?;
@@ -179,11 +180,11 @@ impl DeadLetters {
         let producer = self.replays.get_or_try_init(|| open).await?;
         let id = format!("replay.{stream}.{}.{}", self.group, letter.position);
         producer.send(&whole.body, whole.options(id)).await?;
-        // Removed already by another replay: then that one's copy had the same id, and there is one.
+        // If another replay has removed it, that replay's copy had the same id, so there is only one copy.
         self.remove(letter.position).await.map(drop)
     }
 
-    /// Removes a letter. False when it was removed already.
+    /// Removes a letter. False when it was already removed.
     pub async fn discard(&self, letter: &DeadLetter) -> Result<bool> {
         self.remove(letter.position).await
     }
@@ -194,7 +195,7 @@ impl DeadLetters {
         match self.shared.api::<serde_json::Value>(&format!("STREAM.MSG.DELETE.{stream}"), &query).await {
             Ok(_) => Ok(true),
             Err(e) if is_absent(&e) => Ok(false),
-            // Another one may have removed it; that code has many causes, so look.
+            // Another process may have removed it. This code has many causes, so check.
             Err(e) if e.err_code() == Some(codes::DELETE_FAILED) => {
                 match self.get(&stream, &json!({"seq": position})).await? {
                     None => Ok(false),
@@ -205,22 +206,23 @@ impl DeadLetters {
         }
     }
 
-    /// Replays all letters there are now; how many.
+    /// Replays all current letters. Returns how many.
     ///
     /// # Errors
-    /// The first that fails ends it; those before are replayed.
+    /// The first failure ends it. The letters before it are replayed.
     pub async fn replay_all(&self) -> Result<u64> {
-        self.each(Act::Replay).await
+        self.each(Action::Replay).await
     }
 
-    /// Removes all letters there are now; how many.
+    /// Removes all current letters. Returns how many.
     ///
     /// # Errors
-    /// The first that fails ends it; those before are removed.
+    /// The first failure ends it. The letters before it are removed.
     pub async fn discard_all(&self) -> Result<u64> {
-        self.each(Act::Discard).await
+        self.each(Action::Discard).await
     }
 
+<<<<<<< HEAD
     /// What becomes a dead letter meanwhile is left for the next time: a replay that fails would never end.
     async fn each(&self, act: Act) -> Result<u64> {
         let (list, mut done) = (self.list(), 0);
@@ -228,19 +230,33 @@ impl DeadLetters {
             done += match act {
                 Act::Replay => self.replay(&letter).await.map(|()| 1)?,
                 Act::Discard => u64::from(self.discard(&letter).await?),
+=======
+    /// Handles the letters that exist at the start. A replay that fails again becomes a new letter, so a loop over all
+    /// letters would never end.
+    async fn each(&self, action: Action) -> Result<u64> {
+        let last = self.last().await?;
+        let (mut at, mut done) = (0, 0);
+        while let Some(letter) = self.next_after(at).await?
+            && letter.position <= last
+        {
+            at = letter.position;
+            done += match action {
+                Action::Replay => self.replay(&letter).await.map(|()| 1)?,
+                Action::Discard => u64::from(self.discard(&letter).await?),
+>>>>>>> words
             };
         }
         Ok(done)
     }
 }
 
-/// Whether an error says that there is no such message, or no dead letter at all yet.
+/// Whether an error says that there is no such message, or no dead-letter stream yet.
 fn is_absent(e: &Error) -> bool {
     matches!(e.err_code(), Some(codes::STREAM_NOT_FOUND | codes::NO_MESSAGE | codes::NO_SEQUENCE))
 }
 
 impl Shared {
-    /// Declares the stream of dead letters of a stream: by limits, kept for 30 days.
+    /// Declares the dead-letter stream of a stream: retention by limits, for 30 days.
     pub(crate) async fn declare_dead_letters(&self, stream: &str) -> Result<crate::StreamInfo> {
         let (name, subject) = (letters_stream(stream), letters_subject(stream));
         let config = json!({

@@ -1,4 +1,4 @@
-//! Calls of the `JetStream` API: one way in, under the prefix of the settings, and what its errors mean.
+//! The JetStream API: the subject of a call, one function that makes calls, and what its errors mean.
 
 use super::codes;
 use crate::{
@@ -14,10 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The wait before a call is made again that no leader took.
-const AGAIN: Duration = Duration::from_millis(100);
+/// The wait before another attempt, when no leader took a call.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// The subject of a call.
+/// The subject of a call, under the domain or prefix of the settings.
 pub(crate) fn subject(config: &Config, call: &str) -> String {
     match (&config.domain, &config.api_prefix) {
         (Some(domain), _) => format!("$JS.{domain}.API.{call}"),
@@ -26,18 +26,18 @@ pub(crate) fn subject(config: &Config, call: &str) -> String {
     }
 }
 
-/// Whether `JetStream` is asked elsewhere than in the server connected to.
+/// Whether the settings address a JetStream other than the connected server's.
 fn is_elsewhere(config: &Config) -> bool {
     config.domain.is_some() || config.api_prefix.is_some()
 }
 
-/// The server has no `JetStream` at all.
+/// The error when the server has no JetStream.
 pub(crate) fn without_jetstream() -> Error {
     let text = "JetStream is not enabled on this server: start it with -js, or set jetstream to false; where it is behind a leaf node or in another account, set domain or api_prefix";
     Error::new(ErrorKind::NotFound, text)
 }
 
-/// Nothing answers under the prefix of the settings: it is wrong, or the way there is cut.
+/// The error when nothing answers under the prefix of the settings: the prefix is wrong, or the link is down.
 pub(crate) fn nothing_there(config: &Config) -> Error {
     let text = match (&config.domain, &config.api_prefix) {
         (Some(domain), _) => format!(
@@ -51,7 +51,7 @@ pub(crate) fn nothing_there(config: &Config) -> Error {
     Error::new(ErrorKind::Connection, text)
 }
 
-/// A failed call as one of our kinds.
+/// Converts the error of a call into one of our kinds.
 fn api_error(e: &ApiError) -> Error {
     let (kind, text) = match (e.err_code, e.code) {
         (codes::NOT_ENABLED | codes::NOT_ENABLED_FOR_ACCOUNT, _) => (
@@ -59,7 +59,7 @@ fn api_error(e: &ApiError) -> Error {
             "JetStream is not enabled for this account: enable it, or set jetstream to false",
         ),
         (codes::STREAM_NAME_IN_USE | codes::SUBJECTS_OVERLAP | codes::CONSUMER_EXISTS, _) => {
-            (ErrorKind::Conflict, "another stream or consumer stands in the way")
+            (ErrorKind::Conflict, "another stream or consumer conflicts with it")
         }
         (_, 404) => (ErrorKind::NotFound, "the stream or consumer does not exist"),
         (code, _) if is_out_of_room(code) => (ErrorKind::Config, "the server has no room for the stream"),
@@ -69,7 +69,7 @@ fn api_error(e: &ApiError) -> Error {
     Error::new(kind, text).server(&*e.description).err_code_of(e.err_code)
 }
 
-/// Whether a stream is refused for want of storage, memory or servers.
+/// Whether a stream is refused because storage, memory or servers are short.
 pub(crate) fn is_out_of_room(code: u64) -> bool {
     matches!(
         code,
@@ -81,41 +81,41 @@ pub(crate) fn is_out_of_room(code: u64) -> bool {
     )
 }
 
-/// What one try of a call came to.
-enum Tried {
-    Answered(Value),
+/// The result of one attempt of a call.
+enum Attempt {
+    Answer(Value),
     /// A leader may answer soon.
-    Again(Error),
+    Retry(Error),
 }
 
 impl Shared {
-    /// One `JetStream` API call; tries again while the cluster has no leader, until `api_timeout`.
+    /// Makes one JetStream API call. Retries while the cluster has no leader, until `api_timeout`.
     pub(crate) async fn api<T: DeserializeOwned>(&self, call: &str, body: &Value) -> Result<T> {
         let until = Instant::now() + self.config.api_timeout;
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         loop {
             let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             let error = match self.try_api(call, &body, left).await? {
-                Tried::Answered(value) => {
+                Attempt::Answer(value) => {
                     return serde_json::from_value(value).map_err(|e| unreadable(call, &e));
                 }
-                Tried::Again(error) => error,
+                Attempt::Retry(error) => error,
             };
-            if Instant::now() + AGAIN > until {
+            if Instant::now() + RETRY_DELAY > until {
                 return Err(error);
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(RETRY_DELAY).await;
         }
     }
 
-    async fn try_api(&self, call: &str, body: &[u8], timeout: Duration) -> Result<Tried> {
+    async fn try_api(&self, call: &str, body: &[u8], timeout: Duration) -> Result<Attempt> {
         let reply = match self.pipeline.request(subject(&self.config, call), body, timeout).await {
             Ok(reply) => reply,
             Err(e) if e.kind() == ErrorKind::NoResponders => {
                 if !is_elsewhere(&self.config) && !self.client.server_info().jetstream {
                     return Err(without_jetstream());
                 }
-                return Ok(Tried::Again(nothing_there(&self.config)));
+                return Ok(Attempt::Retry(nothing_there(&self.config)));
             }
             Err(e) if e.kind() == ErrorKind::Timeout => {
                 let text = format!("JetStream did not answer {call} in time");
@@ -124,15 +124,15 @@ impl Shared {
             Err(e) => return Err(e),
         };
         let value: Value = serde_json::from_slice(&reply.body).map_err(|e| unreadable(call, &e))?;
-        let Some(refused) = value.get("error") else { return Ok(Tried::Answered(value)) };
+        let Some(refused) = value.get("error") else { return Ok(Attempt::Answer(value)) };
         let refused = ApiError::deserialize(refused).map_err(|e| unreadable(call, &e))?;
         match api_error(&refused) {
-            e if e.kind() == ErrorKind::Connection => Ok(Tried::Again(e)),
+            e if e.kind() == ErrorKind::Connection => Ok(Attempt::Retry(e)),
             e => Err(e),
         }
     }
 
-    /// Stores a message of our own, and waits for the server's ack.
+    /// Stores a message of our own and waits for the server's ack.
     pub(crate) async fn store(&self, topic: String, body: &[u8]) -> Result<()> {
         let named = |e: Error| e.topic(&*topic);
         let reply =
@@ -146,10 +146,10 @@ impl Shared {
         }
     }
 
-    /// Asks `JetStream` for the account; none when that right is denied.
+    /// The account info. None when the server denies `$JS.API.INFO`.
     pub(crate) async fn account(&self) -> Result<Option<serde_json::Value>> {
         let epoch = self.link.epoch();
-        if self.unasked.load(Ordering::Relaxed) == epoch {
+        if self.account_denied_on.load(Ordering::Relaxed) == epoch {
             return Ok(None);
         }
         match self.api("INFO", &serde_json::Value::Null).await {
@@ -157,17 +157,18 @@ impl Shared {
                 if e.kind() == ErrorKind::Permission
                     && e.topic_name() == Some(&*subject(&self.config, "INFO")) =>
             {
-                self.unasked.store(epoch, Ordering::Relaxed);
+                self.account_denied_on.store(epoch, Ordering::Relaxed);
                 Ok(None)
             }
             asked => asked.map(Some),
         }
     }
 
-    /// Asks for the account at the beginning: an address under which nothing answers is a mistake then.
+    /// Checks on connecting that JetStream is there. If nothing answers under `domain` or `api_prefix` now, the setting is
+    /// taken for wrong.
     pub(crate) async fn check_jetstream(&self) -> Result<()> {
         match self.account().await {
-            // No other call needs this right. Without it the server's greeting says whether JetStream is there.
+            // No other call needs permission on `$JS.API.INFO`. Without it, trust the `jetstream` flag in INFO.
             Ok(None) if !is_elsewhere(&self.config) && !self.client.server_info().jetstream => {
                 Err(without_jetstream())
             }
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_for_want_of_room_is_final_and_keeps_its_code() {
+    fn a_refusal_for_lack_of_room_is_final_and_keeps_its_code() {
         for err_code in [10_005, 10_023, 10_028, 10_047] {
             let e = api_error(&ApiError { code: 503, err_code, description: "no".into() });
             assert!(!e.retryable() && e.err_code() == Some(err_code), "{e}");

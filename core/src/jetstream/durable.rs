@@ -1,6 +1,6 @@
-//! Durables: bound as they are, or made as the platform makes them; altered only when asked.
+//! Durables: bound as they are, or created as the platform creates them. They change only on request.
 //!
-//! What the user asked for and the durable has otherwise is one error that names each setting ([`differences`], pure).
+//! If an existing durable differs from the requested settings, one error lists every difference ([`differences`], pure).
 
 use crate::{
     bus::shared::Shared,
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// What the platform's client gives the durables it makes.
+/// The `max_ack_pending` that the platform's client gives its durables.
 const GO_MAX_ACK_PENDING: u32 = 65_536;
 
 /// What a consumer must know of its durable.
@@ -21,21 +21,21 @@ const GO_MAX_ACK_PENDING: u32 = 65_536;
 pub(crate) struct Durable {
     pub(crate) ack_wait: Duration,
     pub(crate) max_ack_pending: usize,
-    /// The most a pull may ask for, and for how long.
+    /// The largest batch and the longest expiry of a pull request.
     pub(crate) max_batch: usize,
     pub(crate) max_expires: Duration,
-    /// The most bytes a pull may ask for.
+    /// The most bytes of a pull request.
     pub(crate) max_bytes: usize,
-    /// How often the server delivers a message at most; none for without limit.
+    /// The most deliveries of a message. None: unlimited.
     pub(crate) max_deliver: Option<u64>,
-    /// Its own waits before redeliveries, by attempt; none where they are all the ack wait.
+    /// Its waits before redeliveries, by attempt. Empty when they are all the ack wait.
     pub(crate) backoff: Vec<Duration>,
 }
 
-/// A durable's settings, as far as they concern us.
+/// The part of a durable's config that matters here, as the server writes it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Wire {
+struct ServerConfig {
     ack_wait: u64,
     max_ack_pending: i64,
     max_batch: usize,
@@ -50,17 +50,17 @@ struct Wire {
     backoff: Vec<u64>,
 }
 
-impl Wire {
+impl ServerConfig {
     fn filters(&self) -> Vec<&str> {
         let one = Some(self.filter_subject.as_str()).filter(|f| !f.is_empty());
         self.filter_subjects.iter().map(String::as_str).chain(one).collect()
     }
 }
 
-impl From<Wire> for Durable {
-    fn from(w: Wire) -> Self {
+impl From<ServerConfig> for Durable {
+    fn from(w: ServerConfig) -> Self {
         Self {
-            // With a backoff it is the first of its waits; what is unsettled must be extended within the shortest.
+            // With a backoff the ack wait is its first wait. Unsettled messages must be extended within the shortest one.
             ack_wait: Duration::from_nanos(w.backoff.iter().copied().fold(w.ack_wait, u64::min))
                 .max(Duration::from_millis(10)),
             max_ack_pending: usize::try_from(w.max_ack_pending).unwrap_or(usize::MAX).max(1),
@@ -73,18 +73,18 @@ impl From<Wire> for Durable {
     }
 }
 
-/// A setting that the durable has otherwise than asked.
+/// A setting in which the durable differs from the request.
 #[derive(Debug, PartialEq, Eq)]
 struct Difference {
     field: &'static str,
     has: String,
     asked: String,
-    /// Whether an update of the durable can mend it: the new value.
+    /// The new value, if an update of the durable can set it.
     update: Option<Value>,
 }
 
-/// What the user asked of a durable, by the server's names.
-fn asked(topic: &str, config: &ConsumerConfig) -> Vec<(&'static str, Value)> {
+/// The settings that the user requested, by the server's names.
+fn requested(topic: &str, config: &ConsumerConfig) -> Vec<(&'static str, Value)> {
     let mut out = vec![("filter_subject", Value::from(topic))];
     if let Some(wait) = config.ack_wait {
         out.push(("ack_wait", u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX).into()));
@@ -100,8 +100,13 @@ fn asked(topic: &str, config: &ConsumerConfig) -> Vec<(&'static str, Value)> {
     out
 }
 
-/// Everything in which a durable differs from what was asked.
-fn differences(w: &Wire, stream: &StreamInfo, topic: &str, config: &ConsumerConfig) -> Vec<Difference> {
+/// All differences between a durable and the requested settings.
+fn differences(
+    w: &ServerConfig,
+    stream: &StreamInfo,
+    topic: &str,
+    config: &ConsumerConfig,
+) -> Vec<Difference> {
     let mut out = Vec::new();
     let mut differs = |field, has: String, asked: String, update| {
         out.push(Difference { field, has, asked, update });
@@ -116,12 +121,12 @@ fn differences(w: &Wire, stream: &StreamInfo, topic: &str, config: &ConsumerConf
     let all = stream.subjects.iter().all(|s| covers(topic, s)) && !stream.details.takes_from_others;
     let whole = filters.is_empty() && (all || topic == ">");
     let same = filters.iter().any(|f| covers(f, topic)) && filters.iter().all(|f| covers(topic, f));
-    // Bound to by name, a durable has filters of its own.
+    // A durable that is bound to by name has filters of its own.
     if !whole && !same && config.durable.is_none() {
         let has = if filters.is_empty() { "all of the stream".into() } else { filters.join(", ") };
         differs("filter_subject", has, topic.into(), Some(topic.into()));
     }
-    for (field, value) in asked(topic, config) {
+    for (field, value) in requested(topic, config) {
         let has = match field {
             "ack_wait" => Value::from(w.ack_wait),
             "max_ack_pending" => w.max_ack_pending.into(),
@@ -137,7 +142,7 @@ fn differences(w: &Wire, stream: &StreamInfo, topic: &str, config: &ConsumerConf
             differs(field, shown(&has), shown(&value), update);
         }
     }
-    // The server would stop delivering before our last attempt, and the message would be stranded.
+    // The server would stop delivering before our last attempt, and nothing would handle the message.
     if let (Some(asked), true) = (config.max_deliver, w.max_deliver > 0)
         && i64::try_from(asked).unwrap_or(i64::MAX) > w.max_deliver
     {
@@ -157,7 +162,7 @@ fn conflict(found: &[Difference]) -> Error {
     let remedy = if found.iter().all(|d| d.update.is_some()) {
         "use another group, leave the setting out, or have the durable updated (update)"
     } else {
-        "use another group, leave the setting out, or make the durable again yourself"
+        "use another group, leave the setting out, or recreate the durable yourself"
     };
     Error::new(
         ErrorKind::Conflict,
@@ -166,7 +171,7 @@ fn conflict(found: &[Difference]) -> Error {
 }
 
 impl Shared {
-    /// The durable of a group: bound as it is, else made with the server's defaults, as the platform makes it.
+    /// The durable of a group: bound as it is, else created with the server's defaults, as the platform does.
     pub(crate) async fn durable(
         &self,
         stream: &StreamInfo,
@@ -179,7 +184,7 @@ impl Shared {
             "durable_name": group, "ack_policy": "explicit", "deliver_policy": "all",
             "replay_policy": "instant", "max_ack_pending": GO_MAX_ACK_PENDING,
         });
-        asked(topic, config).into_iter().for_each(|(field, value)| wanted[field] = value);
+        requested(topic, config).into_iter().for_each(|(field, value)| wanted[field] = value);
         let found = match config.durable {
             Some(_) => self.bind_by_name(name, group).await,
             None => self.find_or_make_durable(name, group, &wanted).await,
@@ -206,12 +211,12 @@ impl Shared {
         Ok(read(&updated).map_err(named)?.into())
     }
 
-    /// A durable that must be there: a name with a typing mistake would be a new one otherwise.
+    /// Binds to an existing durable. Creating it instead would hide a typo in its name.
     async fn bind_by_name(&self, stream: &str, name: &str) -> Result<Value> {
         match self.api(&format!("CONSUMER.INFO.{stream}.{name}"), &Value::Null).await {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 let text = format!(
-                    "the stream has no durable {name:?}: durable binds to one that exists; leave it out to have the group's made"
+                    "the stream has no durable {name:?}: durable binds to one that exists; leave it out to have the group's durable created"
                 );
                 Err(Error::new(ErrorKind::NotFound, text).in_the_words_of(&e))
             }
@@ -219,7 +224,7 @@ impl Shared {
         }
     }
 
-    /// A durable as it is; made with these settings if there is none.
+    /// A durable as it is, else created with these settings.
     pub(crate) async fn find_or_make_durable(
         &self,
         stream: &str,
@@ -232,26 +237,26 @@ impl Shared {
             other => return other,
         }
         match self.put_durable(stream, name, "create", config).await {
-            // Somebody made it in the same moment.
+            // Another process created it at the same moment.
             Err(e) if e.kind() == ErrorKind::Conflict => self.api(&info, &Value::Null).await,
             other => other,
         }
     }
 
-    /// `action` is "create", which never alters one that is there, or "update".
+    /// The `action` is "create", which never changes an existing durable, or "update".
     async fn put_durable(&self, stream: &str, name: &str, action: &str, config: &Value) -> Result<Value> {
         let body = json!({"stream_name": stream, "action": action, "config": config});
         self.api(&format!("CONSUMER.DURABLE.CREATE.{stream}.{name}"), &body).await
     }
 }
 
-/// What a consumer must know of a durable the server described.
+/// Reads the server's info about a durable.
 pub(crate) fn read_durable(info: &Value) -> Result<Durable> {
     read(info).map(Durable::from)
 }
 
-fn read(info: &Value) -> Result<Wire> {
-    Wire::deserialize(&info["config"])
+fn read(info: &Value) -> Result<ServerConfig> {
+    ServerConfig::deserialize(&info["config"])
         .map_err(|e| Error::new(ErrorKind::Decode, format!("the durable's description: {e}")))
 }
 
@@ -264,24 +269,24 @@ mod tests {
         StreamInfo::storing(subjects)
     }
 
-    fn wire(filter: &str) -> Wire {
-        Wire {
+    fn wire(filter: &str) -> ServerConfig {
+        ServerConfig {
             ack_wait: 30_000_000_000,
             max_ack_pending: 1000,
             max_deliver: -1,
             filter_subject: filter.into(),
             deliver_policy: "all".into(),
             ack_policy: "explicit".into(),
-            ..Wire::default()
+            ..ServerConfig::default()
         }
     }
 
-    fn fields(w: &Wire, topic: &str, config: &ConsumerConfig) -> Vec<&'static str> {
+    fn fields(w: &ServerConfig, topic: &str, config: &ConsumerConfig) -> Vec<&'static str> {
         differences(w, &stream(&["a.>"]), topic, config).iter().map(|d| d.field).collect()
     }
 
     #[test]
-    fn only_what_was_asked_can_differ() {
+    fn only_requested_settings_can_differ() {
         let plain = ConsumerConfig::default();
         assert!(fields(&wire("a.b"), "a.b", &plain).is_empty());
         assert_eq!(fields(&wire("a.*"), "a.b", &plain), ["filter_subject"], "it would bring other topics");
@@ -295,14 +300,15 @@ mod tests {
             max_deliver: Some(9),
             ..ConsumerConfig::default()
         };
-        let has = Wire { max_deliver: 5, ..wire("a.b") };
+        let has = ServerConfig { max_deliver: 5, ..wire("a.b") };
         assert_eq!(
             fields(&has, "a.b", &given),
             ["ack_wait", "max_ack_pending", "deliver_policy", "max_deliver"]
         );
         let in_order = ConsumerConfig { order: Some(Order::Stream), ..ConsumerConfig::default() };
         assert_eq!(fields(&wire("a.b"), "a.b", &in_order), ["max_ack_pending"]);
-        let push = Wire { deliver_subject: Some("x".into()), ack_policy: "none".into(), ..wire("a.b") };
+        let push =
+            ServerConfig { deliver_subject: Some("x".into()), ack_policy: "none".into(), ..wire("a.b") };
         assert_eq!(fields(&push, "a.b", &plain), ["deliver_subject", "ack_policy"]);
     }
 

@@ -1,5 +1,5 @@
-//! `JetStream`: the subjects, calls and codes of its API, every derived name, and streams and durables, which are found
-//! or declared and never altered unasked.
+//! JetStream: the subjects, calls and error codes of its API, every derived name, and streams and durables. Existing
+//! streams and durables change only on request.
 
 pub(crate) mod api;
 pub(crate) mod codes;

@@ -1,12 +1,12 @@
-//! Every name that is derived from another one: streams, subjects of dead letters, replays and records. Pure.
+//! Every derived name: streams, and the streams and subjects of dead letters, replays and attempt records. Pure.
 
 use crate::config::StreamLayout;
 
-/// The families of topics that one stream can store together.
+/// Topic families that one stream can store together.
 const FAMILIES: [&str; 3] = ["coze.workflow", "coze.agent", "coze.knowledge"];
 
-/// The stream name the platform gives a topic: every `.` becomes `_`, then `_STREAM`. A wildcard becomes a word, for a
-/// stream's name has none: `*` is `ANY`, `>` is `ALL`.
+/// The platform's stream name for a topic: every `.` becomes `_`, then `_STREAM` follows. A stream name may not contain
+/// wildcards, so `*` becomes `ANY` and `>` becomes `ALL`.
 pub fn stream_name(topic: &str) -> String {
     let word = |token| match token {
         "*" => "ANY",
@@ -17,7 +17,7 @@ pub fn stream_name(topic: &str) -> String {
     format!("{}_STREAM", tokens.join("_"))
 }
 
-/// The stream to declare for a topic that none stores: its name and its subject.
+/// The stream to declare for a topic: its name and its subject.
 pub(crate) fn stream_to_declare(topic: &str, layout: StreamLayout) -> (String, String) {
     let family =
         |f: &&&str| topic.strip_prefix(**f).is_some_and(|rest| rest.len() > 1 && rest.starts_with('.'));
@@ -28,41 +28,41 @@ pub(crate) fn stream_to_declare(topic: &str, layout: StreamLayout) -> (String, S
     (stream_name(&subject), subject)
 }
 
-/// The stream of a stream's dead letters.
+/// The dead-letter stream of a stream.
 pub(crate) fn letters_stream(stream: &str) -> String {
     format!("{stream}_DLQ")
 }
-/// Everything that the stream of dead letters stores.
+/// The subjects of a dead-letter stream.
 pub(crate) fn letters_subject(stream: &str) -> String {
     format!("dlq.{stream}.>")
 }
-/// Where a group's dead letters are stored.
+/// The subject of a group's dead letters.
 pub(crate) fn letters_topic(stream: &str, group: &str) -> String {
     format!("dlq.{stream}.{group}")
 }
-/// Where a group's replays are stored.
+/// The subject of a group's replays.
 pub(crate) fn replays_topic(stream: &str, group: &str) -> String {
     format!("dlq.{stream}.{group}.replay")
 }
-/// The durable by which a group reads its replays.
+/// The durable that a group reads its replays with.
 pub(crate) fn replays_durable(group: &str) -> String {
     format!("{group}_replays")
 }
 
-/// The stream of the records of a stream's failures.
+/// The stream of attempt records of a stream.
 pub(crate) fn attempts_stream(stream: &str) -> String {
     format!("{stream}_ATTEMPTS")
 }
-/// Everything that the stream of records stores.
+/// The subjects of a stream of attempt records.
 pub(crate) fn attempts_subject(stream: &str) -> String {
     format!("attempts.{stream}.>")
 }
-/// Where the record of a message is stored: its sequence, and that of its replay if it is one.
+/// The subject of a message's attempt record: its sequence, and that of its replay if it is one.
 pub(crate) fn attempts_topic(stream: &str, group: &str, (sequence, replay): (u64, Option<u64>)) -> String {
     let replay = replay.map_or_else(String::new, |n| format!("-r{n}"));
     format!("attempts.{stream}.{group}.{sequence}{replay}")
 }
-/// Where give-backs are recorded: one, or all.
+/// The subject of the records of returned messages: of one, or of all.
 pub(crate) fn returned_topic(stream: &str, group: &str, id: Option<&str>) -> String {
     format!("attempts.{stream}.{group}.returned.{}", id.unwrap_or("*"))
 }

@@ -1,4 +1,4 @@
-//! The server's process: what is written of it, whether it runs, its start and its end.
+//! The server process: its record on disk, whether it runs, its start and its end.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -12,7 +12,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
-use super::{failed, file, locks::Held, random, until, unusable};
+use super::{
+    folder::{failed, file, random, until, unusable},
+    lock::FileLock,
+};
 use crate::config::SECRET_VARIABLES;
 use crate::error::{Error, Result};
 
@@ -20,23 +23,23 @@ const READY: Duration = Duration::from_secs(10);
 const STOP: Duration = Duration::from_secs(5);
 const PORT_FREED: Duration = Duration::from_secs(5);
 
-/// What `server.json` says. The name is new at each first start, is kept by a revive, and is in the INFO line.
+/// The content of `server.json`. The name is new at a first start, stays at a restart, and is in the server's INFO line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct State {
+pub(super) struct ServerRecord {
     pub(super) name: String,
     pub(super) pid: u32,
     pub(super) port: u16,
     binary: PathBuf,
     started: u64,
-    /// A stopping server may still greet: it must not be joined.
+    /// A stopping server may still send INFO, and must not be joined.
     pub(super) stopping: bool,
 }
 
-impl State {
+impl ServerRecord {
     pub(super) fn read(dir: &Path) -> Option<Self> {
         let mut state: Self = serde_json::from_slice(&fs::read(file(dir, "server.json")).ok()?).ok()?;
         if state.pid == 0 {
-            // Its starter died between starting it and noting its pid; the server notes it as well.
+            // The starting process died before it wrote the pid. The server writes its pid as well.
             let noted = fs::read_to_string(file(dir, "server.pid")).ok();
             state.pid = noted.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         }
@@ -55,15 +58,15 @@ impl State {
             .map_err(|e| unusable(&path, &e))
     }
 
-    /// Whether the process lives; if its directory is gone, whether it still answers.
+    /// Whether the process is alive. When its directory is gone: whether it still answers.
     pub(super) fn running(&self, dir: &Path) -> bool {
         let log = file(dir, "server.log");
         let lock = self.on_disk(dir).filter(|_| log.exists());
-        let lock = lock.and_then(|_| Held::take(&log, Duration::ZERO, false).ok());
+        let lock = lock.and_then(|_| FileLock::take(&log, Duration::ZERO, false).ok());
         lock.map_or_else(|| self.answers(), |free| free.is_none())
     }
 
-    /// Whether the server at the port greets with our name: a port may since belong to anyone.
+    /// Whether the server at the port sends our name in INFO. Another program may have the port now.
     fn answers(&self) -> bool {
         let greeting = || -> io::Result<serde_json::Value> {
             let at = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
@@ -91,7 +94,7 @@ impl State {
     }
 
     pub(super) fn stop(&self, dir: &Path, wait: bool) -> Result<()> {
-        // Never 1: as a group that is every process there is.
+        // Never 1: the process group 1 is every process.
         let pid = i32::try_from(self.pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw);
         for signal in [Signal::TERM, Signal::KILL] {
             if !self.running(dir) {
@@ -99,7 +102,7 @@ impl State {
             } else if self.on_disk(dir).is_some() {
                 let _ = Self { stopping: true, ..self.clone() }.write(dir); // a full disk must not keep it alive
             }
-            // The whole group, in case the binary is a wrapper script.
+            // Signal the whole group, in case the binary is a wrapper script.
             let _ = pid.map(|pid| kill_process_group(pid, signal));
             if !wait || until(STOP, || !self.running(dir)) {
                 return Ok(());
@@ -109,8 +112,13 @@ impl State {
     }
 }
 
-/// Starts a server, on the port of the `last` one if that can be had; it must be had if others live by it.
-pub(super) fn start(dir: &Path, candidates: &[PathBuf], last: Option<State>, others: bool) -> Result<State> {
+/// Starts a server, on the port of the `last` one if it is free. With `others` that port is required, because they use it.
+pub(super) fn start(
+    dir: &Path,
+    candidates: &[PathBuf],
+    last: Option<ServerRecord>,
+    others: bool,
+) -> Result<ServerRecord> {
     let env = std::env::var_os;
     let mut candidates = candidates.to_vec();
     candidates.extend(environments(env("VIRTUAL_ENV")));
@@ -119,11 +127,11 @@ pub(super) fn start(dir: &Path, candidates: &[PathBuf], last: Option<State>, oth
     let name = last.as_ref().filter(|_| others).map(|s| s.name.clone());
     let name = name.unwrap_or_else(|| format!("local-{:016x}", random()));
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
-    let (last_port, patience) = (last.map(|s| s.port), if others { PORT_FREED } else { Duration::ZERO });
+    let (last_port, timeout) = (last.map(|s| s.port), if others { PORT_FREED } else { Duration::ZERO });
     let mut attempts = 0;
     loop {
         let port = match last_port {
-            Some(port) if until(patience, || is_free(port)) => port,
+            Some(port) if until(timeout, || is_free(port)) => port,
             Some(port) if others => {
                 return Err(failed(format!("another program took port {port} of {}", dir.display())));
             }
@@ -131,34 +139,34 @@ pub(super) fn start(dir: &Path, candidates: &[PathBuf], last: Option<State>, oth
         };
         let (name, binary) = (name.clone(), binary.clone());
         attempts += 1;
-        match launch(dir, State { name, pid: 0, port, binary, started, stopping: false }) {
-            Err(_) if attempts < 4 && !is_free(port) => {} // taken between looking and starting
+        match launch(dir, ServerRecord { name, pid: 0, port, binary, started, stopping: false }) {
+            Err(_) if attempts < 4 && !is_free(port) => {} // another program took the port before the start
             done => return done,
         }
     }
 }
 
-fn launch(dir: &Path, mut state: State) -> Result<State> {
+fn launch(dir: &Path, mut state: ServerRecord) -> Result<ServerRecord> {
     let path = file(dir, "server.log");
     let opened = OpenOptions::new().append(true).create(true).open(&path);
-    // Locked already: a server is running that server.json knows nothing of.
+    // The lock fails when a server is running that `server.json` does not list.
     let locked = opened.and_then(|log| log.try_lock().map_err(io::Error::from).map(|()| log));
     let (out, err) = locked.and_then(|log| Ok((log.try_clone()?, log))).map_err(|e| unusable(&path, &e))?;
-    // A pid left by the last server must not be taken for this one's.
+    // The last server's pid must not count as this one's.
     let _ = fs::remove_file(file(dir, "server.pid"));
     state.write(dir)?;
     let mut command = Command::new(&state.binary);
-    // Arguments, not a file: they take any path as it is. The listener on 127.0.0.1 is the only one.
+    // Arguments take any path as it is; a config file would need quoting. 127.0.0.1 is the only listener.
     command.args(["-a", "127.0.0.1", "-p", &state.port.to_string(), "-n", &state.name, "-js", "-sd"]);
     command.arg(dir.join("jetstream")).arg("-P").arg(file(dir, "server.pid")).current_dir(dir);
     command.stdin(Stdio::null()).stdout(out).stderr(err);
-    // It outlives us if others use it, and needs none of our secrets.
+    // The server may outlive this process, and needs none of its secrets.
     for name in SECRET_VARIABLES {
         command.env_remove(name);
     }
-    // Its own group: Ctrl-C in a terminal must reach the clients only, which still have to drain.
+    // A group of its own: Ctrl-C in a terminal must reach the clients only, which still have to drain.
     let spawned = command.process_group(0).spawn();
-    drop(command); // and with it our handles of the log: from here on the server alone holds its lock
+    drop(command); // closes our handles of the log, so that only the server holds its lock
     let unable = |e| Error::config(format!("cannot run nats-server {}: {e}", state.binary.display()));
     let mut child = spawned.map_err(unable)?;
     state.pid = child.id();
@@ -169,7 +177,7 @@ fn launch(dir: &Path, mut state: State) -> Result<State> {
     if ready.is_err() {
         let _ = state.stop(dir, true);
     }
-    // Reaps it whenever it ends; without the thread it would be a zombie until we exit, and no harm.
+    // This thread reaps the process. Without it the process would be a zombie until we exit, which is harmless.
     let _ = std::thread::Builder::new().name("local-server-wait".into()).spawn(move || child.wait());
     ready.map(|()| state)
 }
@@ -182,7 +190,7 @@ fn environments(in_use: Option<OsString>) -> impl Iterator<Item = PathBuf> {
 
 fn find_binary(named: Option<OsString>, path: Option<&OsString>, candidates: &[PathBuf]) -> Result<PathBuf> {
     let usable = |p: &Path| fs::metadata(p).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
-    // The server starts in another working directory.
+    // The server runs in another working directory.
     let absolute = |p: PathBuf| std::path::absolute(&p).unwrap_or(p);
     if let Some(named) = named.filter(|v| !v.is_empty()).map(PathBuf::from) {
         let text = format!("NATS_SERVER_BIN is {}, which is no executable file", named.display());
@@ -203,7 +211,7 @@ fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
-/// Below the range systems take for outgoing connections, one of which could otherwise sit on a dead server's port.
+/// A free port below the range for outgoing connections. One of those could otherwise take a dead server's port.
 fn free_port() -> Result<u16> {
     let mut some = (0..256).map(|_| 20_000 + (random() % 7_000) as u16);
     some.find(|port| is_free(*port)).ok_or_else(|| failed("no free port on 127.0.0.1"))

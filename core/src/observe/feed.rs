@@ -1,7 +1,7 @@
-//! What happens, told to those who listen.
+//! Feeds: items such as events, delivered to every listener.
 //!
-//! Owns the listeners' queues: bounded, the oldest dropped and counted. Telling never waits, so a slow listener harms
-//! nothing, not even another listener.
+//! Owns one bounded queue per listener. A full queue drops its oldest item and counts it. The sender never waits, so a
+//! slow listener affects neither the bus nor another listener.
 
 use crate::{
     duration::Unit,
@@ -18,22 +18,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Kept for a listener that is busy.
-pub(crate) const KEPT: usize = 256;
-/// What happens again within this time is not told again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// The items a queue holds.
+pub(crate) const CAPACITY: usize = 256;
+/// Within this time, an item that repeats an earlier one is dropped (see [`Hub::emit_throttled`]).
+const THROTTLE: Duration = Duration::from_secs(1);
 
-/// Something that listeners are told.
+/// An item of a feed.
 pub(crate) trait Item: Clone {
-    /// Whether nothing follows it.
+    /// Whether it is the last item.
     fn is_last(&self) -> bool;
-    /// Whether it says the same of the same thing as another one.
+    /// Whether it repeats another item.
     fn repeats(&self, other: &Self) -> bool;
-    /// How many before it its listener was too slow for.
+    /// Sets the number of earlier items that the listener missed.
     fn set_missed(&mut self, missed: u64);
 }
 
-/// All listeners.
+/// The sender of a feed, with all its listeners.
 #[derive(Debug)]
 pub(crate) struct Hub<T>(Mutex<HubState<T>>);
 
@@ -46,13 +46,13 @@ impl<T> Default for Hub<T> {
 #[derive(Debug)]
 struct HubState<T> {
     queues: Vec<Weak<Queue<T>>>,
-    /// What was last said of what comes in floods.
+    /// The throttled items of the last second.
     recent: VecDeque<(T, Instant)>,
     closed: bool,
 }
 
 impl<T: Item> Hub<T> {
-    pub(crate) fn tell(&self, event: &T) {
+    pub(crate) fn emit(&self, event: &T) {
         let mut post = Post::default();
         let mut hub = self.0.lock();
         if hub.closed {
@@ -65,19 +65,20 @@ impl<T: Item> Hub<T> {
         }
     }
 
-    /// Tells what may come in floods: of what says the same one a second.
-    pub(crate) fn tell_now_and_then(&self, event: &T) {
+    /// Emits an item of which there may be many: of repeated items, one a second.
+    pub(crate) fn emit_throttled(&self, event: &T) {
         let now = Instant::now();
         let mut hub = self.0.lock();
-        while hub.recent.len() >= KEPT || hub.recent.front().is_some_and(|(_, at)| now - *at >= AGAIN) {
+        while hub.recent.len() >= CAPACITY || hub.recent.front().is_some_and(|(_, at)| now - *at >= THROTTLE)
+        {
             hub.recent.pop_front();
         }
-        if hub.recent.iter().any(|(told, _)| told.repeats(event)) {
+        if hub.recent.iter().any(|(earlier, _)| earlier.repeats(event)) {
             return;
         }
         hub.recent.push_back((event.clone(), now));
         drop(hub);
-        self.tell(event);
+        self.emit(event);
     }
 
     pub(crate) fn listen(&self) -> Feed<T> {
@@ -107,7 +108,7 @@ impl<T: Item> Queue<T> {
             return;
         }
         q.ended = event.is_last();
-        if q.events.len() >= KEPT {
+        if q.events.len() >= CAPACITY {
             q.events.pop_front();
             q.missed += 1;
         }
@@ -118,15 +119,15 @@ impl<T: Item> Queue<T> {
     }
 }
 
-/// What one listener is told, from when it began to listen.
+/// The items for one listener, from its start on.
 #[derive(Debug)]
 pub struct Feed<T> {
     queue: Arc<Queue<T>>,
 }
 
-#[allow(private_bounds)] // what can be told is the core's
+#[allow(private_bounds)] // only the core defines items
 impl<T: Item> Feed<T> {
-    /// Waits for the next event; none after the last. Dropping the future loses no event.
+    /// Waits for the next item. None after the last one. Dropping the future loses no item.
     pub async fn next(&self) -> Option<T> {
         loop {
             if let Some(event) = self.take() {
@@ -142,7 +143,7 @@ impl<T: Item> Feed<T> {
         }
     }
 
-    /// Takes an event that is there already.
+    /// Takes the next item without waiting, if there is one.
     pub fn take(&self) -> Option<T> {
         let mut q = self.queue.0.lock();
         let mut event = q.events.pop_front()?;
@@ -150,27 +151,27 @@ impl<T: Item> Feed<T> {
         Some(event)
     }
 
-    /// Whether no event is left and none will come.
+    /// Whether no item is left and none follows.
     pub fn is_over(&self) -> bool {
         let q = self.queue.0.lock();
         q.ended && q.events.is_empty()
     }
 
-    /// Hosts: asks to be told when there is something to take, or the end; false when there is already.
+    /// Hosts: completes `waiter` when there is an item to take, or at the end. False when that is so already.
     pub fn arm(&self, waiter: Completion) -> bool {
         let mut post = Post::default();
         let mut q = self.queue.0.lock();
         if q.ended || !q.events.is_empty() {
             return false;
         }
-        // One waits at a time; another that waited looks again.
+        // Only one can wait at a time, so an earlier waiter is woken and checks again.
         if let Some(earlier) = q.waiter.replace(waiter) {
             post.add(earlier, Body::Ready);
         }
         true
     }
 
-    /// Ends the listening: nothing more comes.
+    /// Ends the feed: no item follows.
     pub fn close(&self) {
         let mut post = Post::default();
         let mut q = self.queue.0.lock();

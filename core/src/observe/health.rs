@@ -1,39 +1,39 @@
-//! Whether a bus can do its work now: what was found out, judged, in words that say what to do.
+//! Whether a bus works now, and what to do when it does not.
 //!
-//! The judgement ([`Facts::judged`]) is pure. Asking the server is the bus's.
+//! The judgement ([`Facts::judged`]) is pure. The bus collects the facts.
 
 use crate::{
-    connection::{State, is_auth},
+    connection::{Cause, State},
     error::{Error, ErrorKind},
     host::schema::{choices, record},
 };
 use std::time::Duration;
 
 choices! {
-    /// What `JetStream` says.
+    /// The state of JetStream.
     #![non_exhaustive]
     pub enum JetStreamHealth {
-        /// It is not used: the bus is in core mode.
+        /// Not used: the bus is in core mode.
         Off = "off",
         /// It answers.
         Ok = "ok",
-        /// It does not answer, or is not there: see the problems.
+        /// It does not answer, or is not enabled: see the problems.
         Failed = "failed",
-        /// It could not be asked: there is no connection, or no right to (`$JS.API.INFO`).
+        /// Unknown: there is no connection, or no permission on `$JS.API.INFO`.
         Unknown = "unknown",
     }
 }
 
 record! {
-    /// A consumer, or a responder, that is open or has failed.
+    /// The health of a consumer or responder, open or failed.
     pub struct ConsumerHealth {
-        /// Its topic, with its wildcards.
+        /// Its topic, with wildcards.
         topic: String,
         /// Its group.
         group: String,
-        /// The stream it reads; none in core mode.
+        /// The stream it reads. None in core mode.
         stream: Option<String>,
-        /// Why it cannot go on; none while it does.
+        /// Why it has failed. None while it works.
         error: Option<String>,
         /// The code of that error.
         code: Option<String>,
@@ -41,45 +41,44 @@ record! {
 }
 
 record! {
-    /// How a bus is: for readiness and liveness endpoints, and for whoever looks after it.
+    /// The health of a bus: for readiness and liveness endpoints, and for operators.
     pub struct Health {
-        /// Whether it can do its work now, which is when there are no problems: readiness.
+        /// Readiness: whether the bus works now, that is, has no problems.
         ok: bool,
-        /// Whether it needs no help: false when only a new bus, consumer or process mends it, and not while it is
-        /// reconnecting: liveness.
+        /// Liveness: false when only a new bus, consumer or process helps. True while the bus is reconnecting.
         alive: bool,
-        /// Where the connection stands.
+        /// The state of the connection.
         state: State,
-        /// The server connected to, or last connected to, as `host:port`.
+        /// The current or last server, as `host:port`.
         server: Option<String>,
-        /// A round trip to the server and back, through all that is queued before it; none without an answer in time.
+        /// The round-trip time to the server, behind everything queued before it. None without an answer in time.
         rtt: Option<Duration>,
-        /// What `JetStream` says.
+        /// The state of JetStream.
         jetstream: JetStreamHealth,
-        /// Connections made again after a loss.
+        /// Reconnects so far.
         reconnects: u64,
-        /// Sends that have no outcome yet.
+        /// Sends without an outcome.
         pending_sends: u64,
-        /// Consumers and responders, but for those that were closed. One that has failed stays, closed or not, until another
-        /// one of its topic and group is opened, or it is dismissed ([`Bus::dismiss`](crate::Bus::dismiss)).
+        /// Open and failed consumers and responders. A failed one stays, closed or not, until another one of its topic
+        /// and group opens, or [`Bus::dismiss`](crate::Bus::dismiss) removes it.
         consumers: Vec<ConsumerHealth>,
-        /// What is wrong, each with what to do; empty when it is ok.
+        /// The problems, each with what to do. Empty when `ok`.
         problems: Vec<String>,
     }
 }
 
-/// What was found out.
+/// The facts that [`Health`] is judged from.
 pub(crate) struct Facts {
     pub(crate) state: State,
     pub(crate) server: Option<String>,
     /// Why there is no connection.
-    pub(crate) trouble: Option<String>,
+    pub(crate) trouble: Option<Cause>,
     pub(crate) rtt: Option<Result<Duration, Error>>,
     pub(crate) jetstream: (JetStreamHealth, Option<Error>),
     pub(crate) reconnects: u64,
     pub(crate) pending_sends: u64,
     pub(crate) consumers: Vec<ConsumerHealth>,
-    /// What is wrong with groups.
+    /// The problems of groups.
     pub(crate) groups: Vec<String>,
 }
 
@@ -92,12 +91,12 @@ impl Facts {
         }
         let failed = |c: &ConsumerHealth| {
             let Some(e) = &c.error else { return None };
-            let text = "has failed: mend what it names, then open it again, or restart";
+            let text = "has failed: fix the cause below, then open it again, or restart";
             Some(format!("the consumer of {:?} for {:?} {text}: {e}", c.topic, c.group))
         };
         let stuck: Vec<_> = self.consumers.iter().filter_map(failed).collect();
         let alive = self.state != State::Closed && stuck.is_empty();
-        // Closed, all have ended: that says it.
+        // When the bus is closed, all consumers have ended: one problem is enough.
         problems.extend(stuck.into_iter().filter(|_| self.state != State::Closed));
         problems.extend(self.groups);
         Health {
@@ -115,28 +114,29 @@ impl Facts {
     }
 
     fn of_connection(&self) -> Option<String> {
-        let trouble = self.trouble.as_deref();
+        let trouble = self.trouble.as_ref().map(|c| c.text.as_str());
+        let refused = self.trouble.as_ref().is_some_and(|c| c.is_auth);
         let why = trouble.map_or_else(String::new, |t| format!(" ({t})"));
         Some(match (self.state, &self.rtt) {
             (State::Closed, _) => match trouble {
-                Some(t) => format!("{t}: connect anew, or restart"),
-                None => "the bus is closed: connect anew".into(),
+                Some(t) => format!("{t}: connect again, or restart"),
+                None => "the bus is closed: connect again".into(),
             },
-            (State::Connecting | State::Disconnected, _) if trouble.is_some_and(is_auth) => {
-                format!("the servers refuse the credentials{why}: replace them; trying goes on")
+            (State::Connecting | State::Disconnected, _) if refused => {
+                format!("the servers refuse the credentials{why}: replace them; the bus keeps trying")
             }
             (State::Connecting, _) => {
                 format!(
-                    "no server was reached yet{why}: check servers, and that one runs there; trying goes on"
+                    "no server was reached yet{why}: check servers, and that a server runs there; the bus keeps trying"
                 )
             }
             (State::Disconnected, _) => {
                 format!(
-                    "the server was lost{why}: check that one runs and can be reached; reconnecting goes on"
+                    "the connection was lost{why}: check that a server runs and can be reached; the bus keeps reconnecting"
                 )
             }
             (State::Connected, Some(Err(e))) if e.kind() == ErrorKind::Timeout => {
-                "the server did not answer in time: it stalls, or the network does; while it stays silent, ping_interval decides when it is left".into()
+                "the server did not answer in time: it stalls, or the network does; if it stays silent, the bus reconnects after ping_interval".into()
             }
             (State::Connected, Some(Err(e))) => e.to_string(),
             (State::Connected, _) => return None,
@@ -144,10 +144,10 @@ impl Facts {
     }
 }
 
-/// Without the failed ones that another one of their topic and group has taken over from.
+/// Removes failed consumers that an open one of the same topic and group has replaced.
 pub(crate) fn without_replaced(mut all: Vec<ConsumerHealth>) -> Vec<ConsumerHealth> {
-    let goes_on: Vec<_> = all.iter().filter(|c| c.error.is_none()).cloned().collect();
-    all.retain(|c| c.error.is_none() || !goes_on.iter().any(|o| o.topic == c.topic && o.group == c.group));
+    let open: Vec<_> = all.iter().filter(|c| c.error.is_none()).cloned().collect();
+    all.retain(|c| c.error.is_none() || !open.iter().any(|o| o.topic == c.topic && o.group == c.group));
     all
 }
 
@@ -175,13 +175,14 @@ mod tests {
     }
 
     fn error(kind: ErrorKind) -> Error {
-        Error::new(kind, "ask for the right")
+        Error::new(kind, "ask for permission")
     }
 
     #[test]
     fn judgements() {
-        let trouble = |t: &str| Some(t.to_owned());
-        for (facts, ok, alive, told) in [
+        let trouble = |t: &str| Some(Cause::other(t));
+        let refused = Some(Cause { text: "wrong password".into(), is_auth: true });
+        for (facts, ok, alive, problem) in [
             (facts(), true, true, None),
             (Facts { jetstream: (JetStreamHealth::Unknown, None), ..facts() }, true, true, None),
             (Facts { jetstream: (JetStreamHealth::Off, None), ..facts() }, true, true, None),
@@ -189,7 +190,7 @@ mod tests {
                 Facts { jetstream: (JetStreamHealth::Failed, Some(error(ErrorKind::Connection))), ..facts() },
                 false,
                 true,
-                Some("JetStream: ask for the right"),
+                Some("JetStream: ask for permission"),
             ),
             (
                 Facts { rtt: Some(Err(error(ErrorKind::Timeout))), ..facts() },
@@ -201,27 +202,27 @@ mod tests {
                 Facts { rtt: Some(Err(error(ErrorKind::Permission))), ..facts() },
                 false,
                 true,
-                Some("ask for the right"),
+                Some("ask for permission"),
             ),
             (
                 Facts { state: State::Disconnected, trouble: trouble("refused"), ..facts() },
                 false,
                 true,
-                Some("the server was lost (refused)"),
+                Some("the connection was lost (refused)"),
             ),
             (
-                Facts { state: State::Disconnected, trouble: trouble("authorization violation"), ..facts() },
+                Facts { state: State::Disconnected, trouble: refused.clone(), ..facts() },
                 false,
                 true,
                 Some("replace them"),
             ),
             (Facts { state: State::Connecting, ..facts() }, false, true, Some("check servers")),
-            (Facts { state: State::Closed, ..facts() }, false, false, Some("connect anew")),
+            (Facts { state: State::Closed, ..facts() }, false, false, Some("connect again")),
             (
                 Facts { state: State::Closed, trouble: trouble("given up"), ..facts() },
                 false,
                 false,
-                Some("given up: connect anew"),
+                Some("given up: connect again"),
             ),
             (
                 Facts { consumers: vec![consumer("t", Some("deleted"))], ..facts() },
@@ -232,8 +233,8 @@ mod tests {
         ] {
             let health = facts.judged();
             assert_eq!((health.ok, health.alive), (ok, alive), "{health:?}");
-            assert_eq!(health.problems.len(), usize::from(told.is_some()), "{health:?}");
-            assert!(told.is_none_or(|t| health.problems[0].contains(t)), "{health:?}");
+            assert_eq!(health.problems.len(), usize::from(problem.is_some()), "{health:?}");
+            assert!(problem.is_none_or(|t| health.problems[0].contains(t)), "{health:?}");
             assert!(health.state == State::Connected || health.rtt.is_none(), "{health:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! What the bus counts. Owns plain counters; never decides anything by them.
+//! Counters. They never decide anything.
 
 use crate::host::schema::record;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ macro_rules! metrics {
         #[derive(Debug, Default)]
         pub(crate) struct Metrics { $(pub(crate) $name: Counter,)* }
         record! {
-            /// What the bus has counted since it was opened.
+            /// The counters of a bus since it was opened.
             pub struct MetricsSnapshot { $($(#[doc = $doc])+ $name: u64,)* }
         }
         impl Metrics {
@@ -35,7 +35,7 @@ macro_rules! metrics {
 metrics! {
     /// Sends that were accepted.
     sent,
-    /// Sends the server confirmed as stored (JetStream), or that were handed to a live connection (core).
+    /// Sends that the server confirmed as stored (JetStream), or that a live connection took (core).
     acked,
     /// Of these, sends that were already stored under the same id.
     duplicates,
@@ -47,13 +47,13 @@ metrics! {
     retried,
     /// Messages received.
     received,
-    /// Of these, messages delivered before.
+    /// Of these, redeliveries.
     redelivered,
     /// Messages settled: acked, naked or terminated.
     settled,
-    /// Of these, messages given back unbegun, for other workers.
+    /// Of these, messages that were returned unhandled, for other workers.
     given_back,
-    /// Messages given back for a retry after their handler failed.
+    /// Messages that were naked for a retry after their handler failed.
     retries,
     /// Handlers that failed or rejected their message.
     handler_errors,
@@ -61,6 +61,6 @@ metrics! {
     dead_letters,
     /// Core messages dropped because a consumer was too slow.
     slow_consumer,
-    /// Connections made again after a loss.
+    /// Reconnects.
     reconnects,
 }

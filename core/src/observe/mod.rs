@@ -1,4 +1,4 @@
-//! What a bus says of itself: events, notices, health, metrics.
+//! What a bus reports: events, notices, health, metrics.
 
 mod feed;
 mod health;
@@ -6,7 +6,7 @@ mod metrics;
 mod notices;
 
 #[cfg(test)]
-pub(crate) use feed::KEPT;
+pub(crate) use feed::CAPACITY;
 pub use feed::{Feed, HostFeed};
 pub(crate) use feed::{Hub, Item};
 pub use health::{ConsumerHealth, Health, JetStreamHealth};

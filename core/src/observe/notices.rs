@@ -1,6 +1,6 @@
 //! Notices: what an operator should read in the logs of a service, whatever its language.
 //!
-//! Hosts hand them to their own logging. They are few: what may come in floods is told once a second.
+//! Hosts pass them to their own logging. There are few of them: repeated notices are throttled to one a second.
 
 use super::Item;
 use crate::{
@@ -11,14 +11,14 @@ use crate::{
 use std::time::SystemTime;
 
 choices! {
-    /// How much a notice matters.
+    /// The severity of a notice.
     #![derive(PartialOrd, Ord)]
     pub enum Level {
-        /// It is as it should be.
+        /// Normal.
         Info = "info",
-        /// Somebody should look at it.
+        /// An operator should check it.
         Warning = "warning",
-        /// Something does not go on.
+        /// Something has stopped working.
         Error = "error",
     }
 }
@@ -27,37 +27,37 @@ choices! {
     /// What a notice is about.
     #![non_exhaustive]
     pub enum NoticeKind {
-        /// The connection: lost, made again, refused, given up.
+        /// The connection: lost, restored, refused, given up.
         Connection = "connection",
         /// A stream was declared.
         StreamDeclared = "stream_declared",
-        /// A handler failed, and its message will come again.
+        /// A handler failed, and its message will be redelivered.
         Retry = "retry",
-        /// A message became a dead letter, or could not be made one.
+        /// A message became a dead letter, or could not become one.
         DeadLetter = "dead_letter",
-        /// Messages were given back unbegun, for other workers.
+        /// Messages were returned unhandled, for other workers.
         GivenBack = "given_back",
-        /// Core messages were dropped because a consumer is too slow.
+        /// The client dropped core messages because a consumer is too slow.
         SlowConsumer = "slow_consumer",
-        /// A consumer cannot go on.
+        /// A consumer failed.
         ConsumerFailed = "consumer_failed",
-        /// Sends failed, and their failures were never asked for.
+        /// Sends failed, and no caller or listener received the errors.
         FailuresUnseen = "failures_unseen",
-        /// A setting is allowed and still unwise.
+        /// A setting is allowed and unwise.
         Setting = "setting",
-        /// The bus is closed: nothing follows.
+        /// The bus is closed: no notice follows.
         Closed = "closed",
     }
 }
 
 record! {
-    /// Something to read in the logs.
+    /// A line for the logs.
     pub struct Notice {
-        /// How much it matters.
+        /// Its severity.
         level: Level,
         /// What it is about.
         kind: NoticeKind,
-        /// What happened, in words; never a secret.
+        /// What happened, as text without secrets.
         text: String,
         /// The topic concerned.
         topic: Option<String>,
@@ -65,9 +65,9 @@ record! {
         group: Option<String>,
         /// The stream concerned.
         stream: Option<String>,
-        /// When.
+        /// When it happened.
         time: SystemTime,
-        /// Notices before this one that this listener was too slow for.
+        /// Earlier notices that this listener missed because it was too slow.
         missed: u64,
     }
 }
@@ -100,7 +100,7 @@ impl Notice {
         this.stream = e.stream_name().map(str::to_owned);
         this
     }
-    /// What an event of the connection is to the logs; none for what is no news.
+    /// The notice of a connection event, if operators need one.
     pub(crate) fn of_event(event: &Event) -> Option<Self> {
         let server = event.server.as_deref().unwrap_or("the server");
         let cause = event.cause.as_deref().unwrap_or("for no reason given");
@@ -134,7 +134,7 @@ impl Item for Notice {
     }
     fn repeats(&self, other: &Self) -> bool {
         let of = |n: &Self| (n.kind, n.topic.clone(), n.group.clone(), n.stream.clone());
-        // Each setting, and each consumer that fails, is news of its own.
+        // Each setting and each failed consumer deserves a notice of its own.
         let always = matches!(self.kind, NoticeKind::Setting | NoticeKind::ConsumerFailed);
         !always && of(self) == of(other)
     }

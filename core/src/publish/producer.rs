@@ -1,6 +1,6 @@
 //! The producer: one topic, one window of unsettled sends.
 //!
-//! Owns the checks made before anything is sent. The window, retries and outcomes are the pipeline's.
+//! Owns the checks before a send. The pipeline owns the window, retries and outcomes.
 
 use crate::{
     bus::shared::Shared,
@@ -19,7 +19,7 @@ use std::{
 
 use super::target::{Declares, Target};
 
-/// Messages of a `send_many` taken under one lock.
+/// Messages of a `send_many` submitted under one lock.
 const MANY: usize = 256;
 
 /// Sends to one topic.
@@ -27,7 +27,7 @@ const MANY: usize = 256;
 pub struct Producer {
     shared: Arc<Shared>,
     id: ProducerId,
-    /// Shared by the clones: with the last one goes the window.
+    /// Shared by all clones. Dropping the last clone drops the window.
     _window: Arc<Window>,
     topic: Arc<str>,
     target: Arc<Target>,
@@ -45,6 +45,21 @@ struct Window {
 impl Drop for Window {
     fn drop(&mut self) {
         self.pipeline.change(|s| s.drop_producer(self.id));
+    }
+}
+
+/// A `send_many` that is being submitted.
+struct SendMany {
+    many: Arc<Many>,
+    post: Post,
+    /// Whether the stream must be looked up.
+    prepare: bool,
+}
+
+impl SendMany {
+    /// Ends one message.
+    fn end(&mut self, index: usize, result: Result<Option<PubAck>>) {
+        self.post.add(Completion::Item { many: self.many.clone(), index }, Body::Sent(result));
     }
 }
 
@@ -68,7 +83,7 @@ impl Producer {
         let (delivery_timeout, dedupe) = (config.delivery_timeout, config.dedupe);
         let id = shared.pipeline.state().add_producer(topic.into(), config, jetstream);
         if jetstream {
-            shared.pipeline.state().looks_by(id, target.look(shared, id));
+            shared.pipeline.state().set_lookup(id, target.lookup(shared, id));
         }
         let window = Arc::new(Window { pipeline: shared.pipeline.clone(), id });
         Ok(Self {
@@ -83,22 +98,22 @@ impl Producer {
         })
     }
 
-    /// The topic it sends to.
+    /// The topic.
     pub fn topic(&self) -> &str {
         &self.topic
     }
 
-    /// Whether messages are stored, and acked: with `JetStream`.
+    /// Whether messages are stored and acked, which needs JetStream.
     pub fn is_durable(&self) -> bool {
         self.jetstream
     }
 
     /// Sends one message and waits for its outcome: the server's ack, or `None` in core mode.
     ///
-    /// Dropping the future stops the wait, not the message: it still counts in [`flush`](Self::flush).
+    /// Dropping the future stops the wait, not the message. [`flush`](Self::flush) still waits for it.
     ///
     /// # Errors
-    /// `PublishRejected` and its kinds: not stored, and never will be. `PublishUnknown`: the deadline passed.
+    /// `PublishRejected` and its kinds: not stored, and never will be. `PublishUnknown`: the deadline passed without an ack.
     pub async fn send(&self, body: &[u8], options: SendOptions) -> Result<Option<PubAck>> {
         let (done, rx) = Completion::task();
         if let Submitted::Done = self.submit(body, options, done)? {
@@ -110,7 +125,7 @@ impl Producer {
         }
     }
 
-    /// Enqueues one message without waiting; a failure shows at the next [`flush`](Self::flush).
+    /// Queues one message without waiting. The next [`flush`](Self::flush) reports a failure.
     ///
     /// # Errors
     /// `Backpressure` when `max_in_flight` sends are unsettled.
@@ -118,7 +133,7 @@ impl Producer {
         self.submit(body, options, Completion::Nobody).map(|_| ())
     }
 
-    /// Sends many messages; one result each, in order.
+    /// Sends many messages. Returns one result per message, in order.
     pub async fn send_many<B: AsRef<[u8]>>(
         &self,
         bodies: &[B],
@@ -135,7 +150,7 @@ impl Producer {
     /// Waits until every send before it is settled.
     ///
     /// # Errors
-    /// What failed since the last flush and was reported to nobody.
+    /// The failures since the last flush that no caller received.
     pub async fn flush(&self) -> Result<()> {
         let (done, rx) = Completion::task();
         self.start_flush(done);
@@ -145,38 +160,39 @@ impl Producer {
         }
     }
 
-    /// From now on failures that nobody waits for (of `send_nowait`, and of waits that were given up) are told to this
-    /// listener, instead of to the next flush.
+    /// Reports failures that no caller waits for to this listener, instead of to the next flush. Those are the failures of
+    /// `send_nowait`, and of sends whose future was dropped.
     pub fn on_error(&self, listener: Listener) {
         self.shared.pipeline.state().listen(self.id, listener);
     }
 
-    /// Hosts: starts a send. True when it waits for its completion, false when it is done already (core mode).
+    /// Hosts: starts a send. True when `done` will report the outcome, false when the send is already done (core mode).
     pub fn start_send(&self, body: &[u8], options: SendOptions, done: Completion) -> Result<bool> {
         Ok(matches!(self.submit(body, options, done)?, Submitted::Pending { .. }))
     }
 
-    /// Hosts: the shortest way of a core message without key, id or headers, with a connection and room; false where
-    /// another way has to be taken, which tells of anything wrong.
+    /// Hosts: the fast path for a core message without key, id or headers, while connected and with room in the window.
+    /// False when the caller must use another call, which also reports errors.
     pub fn try_send_plain(&self, body: &[u8]) -> bool {
-        !self.jetstream && self.shared.pipeline.submit_plain(self.id, &[body], self.limit()) == 1
+        !self.jetstream && self.shared.pipeline.submit_core_bodies(self.id, &[body], self.limit()) == 1
     }
 
-    /// Hosts: sends at once where that needs no completion, in core mode with a connection and room; false otherwise.
+    /// Hosts: sends at once if that needs no completion: in core mode, while connected and with room. False otherwise.
     pub fn try_send_core(&self, body: &[u8], options: &SendOptions) -> Result<bool> {
         if self.jetstream || !self.shared.link.is_connected() {
             return Ok(false);
         }
         match self.submit(body, options.clone(), Completion::Nobody) {
             Ok(Submitted::Done) => Ok(true),
-            // Full, or just disconnected: the caller waits for a place.
+            // The connection was just lost: the message is queued.
             Ok(Submitted::Pending { .. }) => Ok(true),
+            // The window is full: the caller waits for a place.
             Err(e) if e.kind() == ErrorKind::Backpressure => Ok(false),
             Err(e) => Err(e),
         }
     }
 
-    /// Hosts: starts a `send_many` with its bodies; every message gets an outcome through `done`.
+    /// Hosts: starts a `send_many`. `done` receives the outcome of every message.
     pub fn start_send_many<'a>(
         &self,
         bodies: impl ExactSizeIterator<Item = &'a [u8]>,
@@ -193,49 +209,58 @@ impl Producer {
         }
         let (headers, bodies): (_, Vec<&[u8]>) = (self.headers(options)?, bodies.collect());
         let plain = !self.jetstream && headers.is_none();
-        let sent = if plain { self.shared.pipeline.submit_plain(self.id, &bodies, self.limit()) } else { 0 };
+        let sent =
+            if plain { self.shared.pipeline.submit_core_bodies(self.id, &bodies, self.limit()) } else { 0 };
         if sent == bodies.len() {
             done.complete(Body::Many(vec![Ok(None); sent]));
             return Ok(());
         }
-        let many = Many::new(bodies.len(), done);
-        let item = |index: usize| Completion::Item { many: many.clone(), index };
-        let mut post = Post::default();
-        (0..sent).for_each(|index| post.add(item(index), Body::Sent(Ok(None))));
         let key: Option<Arc<str>> = options.key.as_deref().map(Into::into);
-        let mut prepare = false;
+        let mut many =
+            SendMany { many: Many::new(bodies.len(), done), post: Post::default(), prepare: false };
+        (0..sent).for_each(|index| many.end(index, Ok(None)));
         for (n, part) in bodies[sent..].chunks(MANY).enumerate() {
-            let first = sent + n * MANY;
-            let fits =
-                |(at, body): (usize, &&[u8])| match self.check_size(body.len(), headers.as_ref(), false) {
-                    Ok(()) => Some(first + at),
-                    Err(e) => {
-                        post.add(item(first + at), Body::Sent(Err(e)));
-                        None
-                    }
-                };
-            let places: Vec<usize> = part.iter().enumerate().filter_map(fits).collect();
-            let submission = |index: &usize| Submission {
-                body: bodies[*index],
-                headers: headers.clone(),
-                key: key.clone(),
-                has_id: false,
-                done: item(*index),
-            };
-            let mut places_left = places.iter();
-            self.shared.pipeline.submit_many(self.id, places.iter().map(submission), |submitted| {
-                let index = places_left.next().copied().unwrap_or_default();
-                match submitted {
-                    Ok(Submitted::Pending { prepare: p }) => prepare |= p,
-                    Ok(Submitted::Done) => post.add(item(index), Body::Sent(Ok(None))),
-                    Err(e) => post.add(item(index), Body::Sent(Err(e))),
-                }
-            });
+            self.submit_part(part, sent + n * MANY, headers.as_ref(), key.as_ref(), &mut many);
         }
-        if prepare {
+        if many.prepare {
             self.prepare();
         }
         Ok(())
+    }
+
+    /// Submits a part of a `send_many` under one lock. `first` is the index of its first message.
+    fn submit_part(
+        &self,
+        part: &[&[u8]],
+        first: usize,
+        headers: Option<&Headers>,
+        key: Option<&Arc<str>>,
+        many: &mut SendMany,
+    ) {
+        let mut fitting = Vec::with_capacity(part.len());
+        for (index, body) in (first..).zip(part) {
+            match self.check_size(body.len(), headers, false) {
+                Ok(()) => fitting.push((index, *body)),
+                Err(e) => many.end(index, Err(e)),
+            }
+        }
+        let all = many.many.clone();
+        let submissions = fitting.iter().map(|(index, body)| Submission {
+            body,
+            headers: headers.cloned(),
+            key: key.cloned(),
+            has_id: false,
+            done: Completion::Item { many: all.clone(), index: *index },
+        });
+        let mut indices = fitting.iter().map(|(index, _)| *index);
+        self.shared.pipeline.submit_many(self.id, submissions, |submitted| {
+            let index = indices.next().unwrap_or_default();
+            match submitted {
+                Ok(Submitted::Pending { prepare }) => many.prepare |= prepare,
+                Ok(Submitted::Done) => many.end(index, Ok(None)),
+                Err(e) => many.end(index, Err(e)),
+            }
+        });
     }
 
     /// Hosts: starts a flush.
@@ -244,8 +269,8 @@ impl Producer {
             let mut post = Post::default();
             return self.shared.pipeline.change(|s| s.flush(self.id, done, &mut post));
         }
-        // In core mode nothing is acked, so the flush is a round trip behind everything sent before it.
-        // The producer itself goes along: its last handle may be dropped before the flush has begun.
+        // Core mode has no acks, so the flush makes a round trip behind everything sent before it. The task holds the
+        // producer, because its last handle may be dropped before the flush starts.
         let this = self.clone();
         crate::runtime::spawn(async move {
             let (shared, id, timeout) = (&this.shared, this.id, this.delivery_timeout);
@@ -263,8 +288,8 @@ impl Producer {
         });
     }
 
-    /// Hosts: nobody waits for these sends any more; their failures are the next flush's.
-    /// Says which of them were still under way; of the others, the results are on their way to the host.
+    /// Hosts: the caller has cancelled these sends, so the next flush reports their failures.
+    /// Returns the sends that are still under way. The results of the others are on their way to the host.
     pub fn abandon(&self, mailbox: &Arc<Mailbox>, tokens: &HashSet<u64>) -> Vec<u64> {
         if tokens.is_empty() {
             return Vec::new();
@@ -272,18 +297,18 @@ impl Producer {
         self.shared.pipeline.state().abandon(self.id, mailbox, tokens)
     }
 
-    /// Whether both are handles of one producer.
+    /// Whether both are handles of the same producer.
     pub fn is(&self, other: &Self) -> bool {
         self.id == other.id && Arc::ptr_eq(&self.shared, &other.shared)
     }
 
-    /// Hosts: a failure whose waiter was gone; the next flush reports it.
+    /// Hosts: keeps a failure whose caller was gone. The next flush reports it.
     pub fn unreported(&self, e: Error) {
         let mut post = Post::default();
         self.shared.pipeline.state().unreported(self.id, e, &mut post);
     }
 
-    /// Refuses further sends; those under way go on to their outcome.
+    /// Refuses further sends. Messages under way keep their outcome.
     pub fn close(&self) {
         self.shared.pipeline.state().close_producer(self.id);
     }
@@ -334,14 +359,14 @@ impl Producer {
         Ok(submitted)
     }
 
-    /// Looks the stream up, or declares it, while the first messages are held.
+    /// Looks the stream up, or declares it, while the first messages wait.
     fn prepare(&self) {
         let this = self.clone();
         crate::runtime::spawn(async move {
             let until = Instant::now() + this.delivery_timeout;
             let result = loop {
                 match this.target.find(&this.shared).await {
-                    // An outage is no answer: the messages wait for theirs until their own deadline.
+                    // An outage says nothing about the stream. The messages wait until their own deadline.
                     Err(e) if matches!(e.kind(), ErrorKind::Timeout | ErrorKind::Connection) => {
                         if Instant::now() >= until || this.shared.link.state() == State::Closed {
                             let text = "the stream could not be looked up in time: the message is not stored";

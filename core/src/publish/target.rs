@@ -1,4 +1,4 @@
-//! The stream a producer sends to: found, or declared, with the first message, and again when it is lost.
+//! A producer's stream: found or declared with the first message, and again after the stream is lost.
 
 use crate::{
     bus::shared::Shared,
@@ -6,20 +6,20 @@ use crate::{
     error::{Error, ErrorKind, Result},
     host::mailbox::Post,
     jetstream::stream::StreamInfo,
-    publish::pipeline::{Found, Look, ProducerId},
+    publish::pipeline::{ProducerId, ProducerStream, StartLookup},
 };
 use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
 
-/// What is declared where no stream stores the topic.
+/// What to declare when no stream stores the topic.
 #[derive(Debug)]
 pub(crate) enum Declares {
     Nothing,
     /// The topic's stream.
     Topic,
-    /// The stream of this stream's dead letters.
+    /// The dead-letter stream of this stream.
     Letters(Arc<str>),
 }
 
@@ -37,22 +37,22 @@ impl Target {
         Self { topic: topic.into(), declares, delivery_timeout, dedupe }
     }
 
-    /// Looks the stream up again, beside the messages that wait for it.
-    pub(super) fn look(self: &Arc<Self>, shared: &Arc<Shared>, id: ProducerId) -> Look {
+    /// How the pipeline has the stream looked up again, while messages wait.
+    pub(super) fn lookup(self: &Arc<Self>, shared: &Arc<Shared>, id: ProducerId) -> StartLookup {
         let (this, weak): (_, Weak<Shared>) = (self.clone(), Arc::downgrade(shared));
-        Look::new(move || {
+        StartLookup::new(move || {
             let (this, weak) = (this.clone(), weak.clone());
             crate::runtime::spawn(async move {
                 let Some(shared) = weak.upgrade() else { return };
                 let result = this.find(&shared).await;
                 let mut post = Post::default();
-                shared.pipeline.change(|s| s.looked_again(id, result, &mut post));
+                shared.pipeline.change(|s| s.looked_up_again(id, result, &mut post));
             });
         })
     }
 
-    /// The stream that takes the messages.
-    pub(super) async fn find(&self, shared: &Shared) -> Result<Found> {
+    /// Finds or declares the stream.
+    pub(super) async fn find(&self, shared: &Shared) -> Result<ProducerStream> {
         let stream = match &self.declares {
             Declares::Letters(of) => shared.declare_dead_letters(of).await?,
             Declares::Nothing => shared.stream_for(&self.topic, false).await?,
@@ -68,14 +68,14 @@ impl Target {
             .topic(&*self.topic)
             .stream(stream.name));
         }
-        let ttl = ttl_of(&stream, &shared.client.server_info().version);
-        Ok(Found { stream: stream.name.into(), no_ack: stream.details.no_ack, ttl })
+        let ttl = shortest_ttl(&stream, &shared.client.server_info().version);
+        Ok(ProducerStream { name: stream.name.into(), no_ack: stream.details.no_ack, ttl })
     }
 }
 
-/// The least time to live a stream keeps. Servers before 2.11 ignore the header and the flag: only the flag in the
-/// stream's description shows that both are there.
-fn ttl_of(stream: &StreamInfo, version: &str) -> Result<Duration> {
+/// The shortest time to live that a stream keeps. Servers before 2.11 ignore the header and the flag, so only the flag in
+/// the stream's info shows that the server knows both.
+fn shortest_ttl(stream: &StreamInfo, version: &str) -> Result<Duration> {
     if stream.details.ttl {
         return Ok(stream.details.least_ttl);
     }

@@ -1,4 +1,4 @@
-//! What comes from the network or from users and is parsed here, open to the fuzz targets in `core/fuzz`.
+//! The parsers of input from the network and from users, for the fuzz targets in `core/fuzz`.
 
 /// The answer to a publish.
 pub fn answer(status: Option<u16>, payload: &[u8]) {
@@ -30,9 +30,9 @@ pub fn settings(text: &str) {
 }
 /// Addresses with a secret in them.
 pub fn address(before: &str, user: &str, host: &str) {
-    crate::connection::look::address(before, user, host);
+    crate::connection::fuzz::address(before, user, host);
 }
 /// The text of a credentials file.
 pub fn credentials(text: &str) {
-    crate::connection::look::credentials(text);
+    crate::connection::fuzz::credentials(text);
 }

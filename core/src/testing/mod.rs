@@ -1,4 +1,4 @@
-//! What only tests use: bugs planted on purpose, entry points of the fuzzers.
+//! What only tests use: bugs planted on purpose, and entry points for fuzzing.
 
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

@@ -1,20 +1,20 @@
-//! Bugs on purpose, which the fault rig must find: the checker is checked.
+//! Bugs planted on purpose. The fault rig must find each of them, which tests the rig.
 //!
-//! Only with the feature `planted-bugs`, with which no package is built; then the environment variable
-//! `NATS_EVENTBUS_PLANTED_BUG` names the one to have. Without the feature all of it is gone at compile time.
+//! They exist only with the feature `planted-bugs`, which no package is built with. The environment variable
+//! `NATS_EVENTBUS_PLANTED_BUG` then selects one. Without the feature the compiler removes them.
 
-/// What can be broken.
+/// A bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bug {
-    /// Lost acks and reconnects are not followed by another attempt.
+    /// A lost ack or a reconnect starts no further attempt.
     SkipRetry,
-    /// A message is acked when its handler begins.
+    /// A message is acked when its handler starts.
     AckFirst,
-    /// Now and then a message carries the id of the one before it.
+    /// Some messages carry the id of the message before them.
     ReuseId,
     /// The original is terminated before its dead letter is stored.
     TermFirst,
-    /// `order="key"` orders nothing.
+    /// `order="key"` has no effect.
     NoLanes,
     /// An unanswered send counts as stored.
     FalseAck,

@@ -1,23 +1,23 @@
-//! A stream's consumers as the server describes them.
+//! A stream's consumers, as the server describes them.
 
 use crate::host::schema::record;
 use serde::Deserialize;
 use std::time::Duration;
 
 record! {
-    /// A consumer of a stream as the server describes it.
+    /// A consumer of a stream, as the server describes it.
     pub struct ConsumerInfo {
-        /// Its name: for a durable the group's.
+        /// Its name. For a durable, the group's.
         name: String,
         /// The stream it reads.
         stream: String,
-        /// Whether it stays when its last worker leaves.
+        /// Whether it is durable: it stays when its last worker leaves.
         durable: bool,
-        /// The topics it is for; empty when it is for the whole stream.
+        /// Its filter subjects. Empty: the whole stream.
         topics: Vec<String>,
-        /// Messages it has not delivered yet.
+        /// Messages not delivered yet.
         pending: u64,
-        /// Messages delivered and not settled yet.
+        /// Messages delivered and not acked yet.
         ack_pending: u64,
         /// Of these, messages delivered more than once.
         redelivered: u64,
@@ -25,13 +25,13 @@ record! {
         waiting: u64,
         /// Sequence of the last message delivered.
         delivered_sequence: u64,
-        /// Sequence up to which every message is settled.
+        /// Sequence up to which every message is acked.
         settled_sequence: u64,
-        /// How long it waits for an ack before it delivers a message again.
+        /// How long it waits for an ack before it redelivers a message.
         ack_wait: Duration,
-        /// Messages that may be unsettled at once; none for without limit.
+        /// The most unacked messages at once. None: unlimited.
         max_ack_pending: Option<u64>,
-        /// Deliveries of one message at most; none for without limit.
+        /// The most deliveries of a message. None: unlimited.
         max_deliver: Option<u64>,
         /// Whether an operator paused it.
         paused: bool,
@@ -40,16 +40,16 @@ record! {
 
 #[derive(Deserialize)]
 pub(super) struct ConsumerPage {
-    pub(super) consumers: Option<Vec<Wire>>,
+    pub(super) consumers: Option<Vec<ConsumerJson>>,
     #[serde(default)]
     pub(super) total: usize,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Wire {
+pub(super) struct ConsumerJson {
     stream_name: String,
     name: String,
-    config: WireConfig,
+    config: ConfigJson,
     #[serde(default)]
     delivered: Sequences,
     #[serde(default)]
@@ -73,7 +73,7 @@ struct Sequences {
 }
 
 #[derive(Deserialize)]
-struct WireConfig {
+struct ConfigJson {
     #[serde(default)]
     durable_name: String,
     #[serde(default)]
@@ -88,8 +88,8 @@ struct WireConfig {
     max_deliver: i64,
 }
 
-impl From<Wire> for ConsumerInfo {
-    fn from(w: Wire) -> Self {
+impl From<ConsumerJson> for ConsumerInfo {
+    fn from(w: ConsumerJson) -> Self {
         let limit = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0);
         let one = Some(w.config.filter_subject).filter(|f| !f.is_empty());
         Self {

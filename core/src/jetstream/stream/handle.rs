@@ -1,4 +1,4 @@
-//! A stream by name: what the server says of it, and what an operator does with it.
+//! A stream by name: its info, its consumers, and purging it.
 
 use super::{
     StreamInfo,
@@ -32,7 +32,7 @@ impl Stream {
         &self.name
     }
 
-    /// Asks the server about the stream.
+    /// The stream's info, from the server.
     ///
     /// # Errors
     /// `NotFound` when there is no stream of that name.
@@ -40,8 +40,8 @@ impl Stream {
         self.shared.stream(&self.name).await
     }
 
-    /// Removes messages, for all consumers; returns their number. `topic` limits it to one topic, which may hold
-    /// wildcards. `keep` leaves the newest messages. `before` leaves messages from this sequence on.
+    /// Removes messages for all consumers, and returns their number. `topic` limits it to one topic, which may have
+    /// wildcards. `keep` keeps this many of the newest messages. `before` removes only messages below this sequence.
     ///
     /// # Errors
     /// `Config` when both `keep` and `before` are given; `NotFound` when there is no stream of that name.
@@ -73,7 +73,7 @@ impl Stream {
         Ok(purged.purged)
     }
 
-    /// The stream's consumers: the durables of groups, and those without a name of their own.
+    /// The stream's consumers: the durables of groups, and ephemeral ones.
     ///
     /// # Errors
     /// `NotFound` when there is no stream of that name.

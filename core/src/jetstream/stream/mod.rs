@@ -1,6 +1,6 @@
-//! Streams: found by subject first, declared as the platform declares them, never altered.
+//! Streams: found by subject, else declared as the platform declares them. An existing stream is never changed.
 //!
-//! Owns finding and declaring. Never publishes messages.
+//! Owns finding and declaring. It never publishes messages.
 
 mod consumers;
 mod handle;
@@ -22,7 +22,7 @@ use crate::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// The platform's settings of a stream.
+/// The platform's settings for a stream.
 fn platform_stream(name: &str, subjects: &[String], replicas: usize) -> Value {
     json!({
         "name": name, "subjects": subjects, "storage": "file", "retention": "limits", "discard": "old",
@@ -36,13 +36,13 @@ struct WireStreams {
     streams: Option<Vec<info::Wire>>,
     #[serde(default)]
     total: usize,
-    /// Those whose leader did not answer.
+    /// The streams whose leader did not answer.
     #[serde(default)]
     missing: Option<Vec<String>>,
 }
 
 impl Shared {
-    /// All streams, or those whose subjects meet a topic.
+    /// All streams, or those whose subjects overlap a topic.
     pub(crate) async fn streams(&self, topic: Option<&str>) -> Result<Vec<StreamInfo>> {
         let mut found: Vec<StreamInfo> = Vec::new();
         loop {
@@ -70,13 +70,13 @@ impl Shared {
         Ok(found.into())
     }
 
-    /// Declares a stream with the platform's settings; one that is there with the same subjects is left as it is.
+    /// Declares a stream with the platform's settings. An existing stream over the same subjects stays as it is.
     pub(crate) async fn declare_stream(&self, name: &str, subjects: &[String]) -> Result<StreamInfo> {
         let config = platform_stream(name, subjects, self.config.replicas);
         self.declare_stream_as(name, subjects, &config).await
     }
 
-    /// The same with settings of its own.
+    /// Declares a stream with other settings.
     pub(crate) async fn declare_stream_as(
         &self,
         name: &str,
@@ -104,7 +104,7 @@ impl Shared {
                 self.link.notice(&notice.stream(Some(name)));
                 Ok(made.into())
             }
-            // Another service declared it in the same moment.
+            // Another service declared it at the same moment.
             Err(e) if e.kind() == ErrorKind::Conflict => match self.existing(name).await? {
                 Some(found) if stores(&found) => Ok(found),
                 _ => Err(e.stream(name)),
@@ -121,7 +121,7 @@ impl Shared {
         }
     }
 
-    /// The stream that stores a topic: found by subject, else declared if that is allowed.
+    /// The stream that stores a topic: found by subject, else declared if `declare` allows it.
     pub(crate) async fn stream_for(&self, topic: &str, declare: bool) -> Result<StreamInfo> {
         let found = self.streams(Some(topic)).await.map_err(|e| e.topic(topic))?;
         let covering = |s: &&StreamInfo| s.subjects.iter().any(|have| covers(have, topic));
@@ -141,16 +141,16 @@ impl Shared {
         self.declare_stream(&name, &[subject]).await.map_err(|e| e.topic(topic))
     }
 
-    /// The stream a consumer reads: the one it names, else the one that stores the topic.
+    /// The stream that a consumer reads: the one its settings name, else the one that stores the topic.
     pub(crate) async fn stream_to_read(&self, topic: &str, config: &ConsumerConfig) -> Result<StreamInfo> {
         let Some(name) = &config.stream else {
-            // A durable that exists has a stream that exists.
+            // An existing durable has an existing stream.
             let declare = config.declare.unwrap_or(self.config.declare) && config.durable.is_none();
             return self.stream_for(topic, declare).await;
         };
         let found = self.stream(name).await.map_err(|e| e.topic(topic))?;
-        let meets = found.details.takes_from_others || found.subjects.iter().any(|s| overlap(s, topic));
-        if !meets && config.durable.is_none() {
+        let overlaps = found.details.takes_from_others || found.subjects.iter().any(|s| overlap(s, topic));
+        if !overlaps && config.durable.is_none() {
             let text = format!(
                 "the stream stores {:?} and nothing of this topic: name a topic as this stream stores it, or leave stream out",
                 found.subjects
@@ -170,7 +170,8 @@ impl Shared {
         }
     }
 
-    /// Declaring a stream for a topic that another one gets from elsewhere makes an empty stream beside the full one.
+    /// Warns when another stream already gets the topic from a source or a transform: the declared stream would be empty,
+    /// and the other one full.
     async fn warn_of_feeds(&self, topic: &str) {
         let Ok(all) = self.streams(None).await else { return };
         let feeds = |s: &&StreamInfo| s.details.fed.iter().any(|fed| overlap(fed, topic));
@@ -183,7 +184,8 @@ impl Shared {
     }
 }
 
-/// A durable reads one stream, and the server refuses a stream that overlaps another.
+/// The error when several streams store parts of a topic. A durable reads one stream, and the server refuses a stream that
+/// overlaps another.
 fn parts_of(found: &[StreamInfo]) -> Error {
     const NAMED: usize = 5;
     let name = |s: &StreamInfo| format!("{} stores {}", s.name, s.subjects.join(", "));

@@ -1,4 +1,4 @@
-//! A stream that is refused for want of room: what is reserved, and what to do.
+//! Explains why the server has no room for a stream: what is reserved, and what to do.
 
 use crate::{bus::shared::Shared, error::Error, jetstream::api::is_out_of_room};
 use serde_json::Value;
@@ -6,12 +6,12 @@ use serde_json::Value;
 const GIB: f64 = (1_u64 << 30) as f64;
 
 impl Shared {
-    /// A refusal for want of room says what is reserved and what to do; others stay as they are.
+    /// Adds to a refusal for lack of room what is reserved and what to do. Other errors stay as they are.
     pub(super) async fn explain_refusal(&self, e: Error, config: &Value) -> Error {
         if !e.err_code().is_some_and(is_out_of_room) {
             return e;
         }
-        // Without the right to ask the rest of the text still helps.
+        // Without permission to read the account, the rest of the text still helps.
         let account = self.account().await.ok().flatten().unwrap_or_default();
         let text = refusal(&account, config);
         Error::new(e.kind(), text).in_the_words_of(&e)

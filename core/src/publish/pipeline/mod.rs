@@ -1,28 +1,37 @@
-//! The one way out and back: a queue that a single task writes to the client, and an inbox that answers come to.
+//! The one way out and back: a queue that one task writes to the client, and the inbox that answers arrive in.
 //!
-//! Owns the reply inbox, the writer, the reader of answers and the sweeper of deadlines, one task each per connection,
-//! whatever the number of messages. What a message becomes is decided in [`state`] and [`outcome`].
+//! Owns three tasks per bus, whatever the number of messages: the writer, the reader of answers, and the timer of
+//! deadlines and reconnects. [`state`] holds the messages under way; [`answer`] and [`retry`] decide their outcome.
+//!
+//! From the bottom up: [`keys`], [`message_ids`], [`reply_subjects`], [`core_batch`] and [`outbound`]; [`slot`],
+//! [`stream_lookup`] and [`outbox`]; [`producer_state`]; [`state`]; and on top of it [`producers`], [`retry`],
+//! [`denials`] and [`writer`].
 
-mod denied;
-mod found;
-mod names;
-mod outcome;
-mod patience;
-mod plain;
+mod answer;
+mod core_batch;
+mod denials;
+mod keys;
+mod message_ids;
+mod outbound;
+mod outbox;
+mod producer_state;
+mod producers;
+mod reply;
+mod reply_subjects;
 mod retry;
 mod slot;
 mod state;
-mod window;
+mod stream_lookup;
 mod writer;
 
-pub(crate) use found::{Found, Look};
-pub(crate) use names::LONGEST_ID;
-pub(crate) use outcome::ApiError;
+pub(crate) use answer::ApiError;
 #[cfg(feature = "fuzzing")]
-pub(crate) use outcome::classify;
-pub(crate) use slot::Wire;
+pub(crate) use answer::classify;
+pub(crate) use keys::ProducerId;
+pub(crate) use message_ids::LONGEST_ID;
+pub(crate) use reply::{ERROR_CODE, ERROR_TEXT};
 pub(crate) use state::{Submission, Submitted};
-pub(crate) use window::ProducerId;
+pub(crate) use stream_lookup::{ProducerStream, StartLookup};
 
 use crate::{
     connection::{Connection, Link},
@@ -34,32 +43,37 @@ use crate::{
 use async_nats::Subject;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
+use outbound::Outbound;
+use outbox::{Queued, Urgency};
 use parking_lot::{Mutex, MutexGuard};
-use slot::{Kind, Out};
-use state::State;
+use slot::{Asker, Kind};
+use state::{FastPath, PipelineState};
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 use tokio::{sync::Notify, task::JoinSet};
 
-/// Answers read under one lock; also bounds what a wake-up of the host carries.
+/// Answers handled under one lock. It also bounds what one wake-up of the host carries.
 const BATCH: usize = 1024;
+/// The timer runs this much late, so that deadlines close to one another share a sweep.
+const SLACK: Duration = Duration::from_millis(2);
 
 pub(crate) struct Pipeline {
-    state: Mutex<State>,
+    state: Mutex<PipelineState>,
     link: Arc<Link>,
     inbox: String,
+    /// Wakes the writer when it sleeps.
     work: Notify,
-    /// The writer is to wait no longer.
-    enough: Notify,
+    /// Ends the writer's wait for more deferrable messages.
+    stop_gathering: Notify,
     writer_sleeps: AtomicBool,
-    /// Whether the writer waits for more of what is patient.
+    /// Whether the writer waits for more deferrable messages.
     gathering: AtomicBool,
-    /// Bytes handed over since the client has last written all.
+    /// Bytes handed to the client since its last flush.
     unwritten: AtomicUsize,
     timer: Notify,
 }
@@ -79,28 +93,29 @@ impl Pipeline {
     ) -> Result<Arc<Self>> {
         let inbox = c.client.new_inbox();
         let pipeline = Arc::new(Self {
-            state: Mutex::new(State::new(&inbox, metrics)),
+            state: Mutex::new(PipelineState::new(&inbox, metrics)),
             link: c.link.clone(),
             inbox,
             work: Notify::new(),
-            enough: Notify::new(),
+            stop_gathering: Notify::new(),
             writer_sleeps: AtomicBool::new(false),
             gathering: AtomicBool::new(false),
             unwritten: AtomicUsize::new(0),
             timer: Notify::new(),
         });
-        c.link.hear(denied::weak(&pipeline));
+        let observer: Weak<Self> = Arc::downgrade(&pipeline);
+        c.link.observe(observer);
         let answers = c.client.subscribe(format!("{}.*", pipeline.inbox)).await.map_err(|e| {
             Error::new(ErrorKind::Connection, "the reply inbox could not be subscribed").server(e.to_string())
         })?;
-        // Without the cooperative budget a drain takes what is there, in one go.
+        // Without tokio's cooperative budget, one drain takes everything that is there.
         tasks.spawn(tokio::task::unconstrained(pipeline.clone().read(answers)));
         tasks.spawn(tokio::task::unconstrained(pipeline.clone().write(c.client.clone())));
         tasks.spawn(pipeline.clone().watch());
         Ok(pipeline)
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, PipelineState> {
         self.state.lock()
     }
 
@@ -109,7 +124,7 @@ impl Pipeline {
         self.change(|state| state.submit(producer, s, connected, now))
     }
 
-    /// The same for many: one lock, one wake-up.
+    /// Submits many messages under one lock and with one wake-up.
     pub(crate) fn submit_many<'a>(
         &self,
         producer: ProducerId,
@@ -120,17 +135,18 @@ impl Pipeline {
         self.change(|state| all.for_each(|s| each(state.submit(producer, s, connected, now))));
     }
 
-    /// Changes the state and wakes whoever the change concerns.
-    pub(crate) fn change<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+    /// Changes the state, and wakes the tasks that the change concerns.
+    pub(crate) fn change<T>(&self, f: impl FnOnce(&mut PipelineState) -> T) -> T {
         let mut state = self.state.lock();
-        let (had, hurry, due) = (state.out.len(), state.in_a_hurry(), state.next_due);
+        let (was_empty, was_urgent) = (state.outbox.is_empty(), state.outbox.must_write_now());
+        let due = state.next_due;
         let out = f(&mut state);
-        let (wake_writer, wake_timer) =
-            (had == 0 && !state.out.is_empty(), state.next_due != due && earlier(state.next_due, due));
-        let enough = !hurry && state.in_a_hurry();
+        let wake_writer = was_empty && !state.outbox.is_empty();
+        let wake_timer = state.next_due != due && earlier(state.next_due, due);
+        let stop_gathering = !was_urgent && state.outbox.must_write_now();
         drop(state);
-        if enough && self.gathering.load(Ordering::SeqCst) {
-            self.enough.notify_waiters();
+        if stop_gathering && self.gathering.load(Ordering::SeqCst) {
+            self.stop_gathering.notify_waiters();
         }
         if wake_writer && self.writer_sleeps.load(Ordering::SeqCst) {
             self.work.notify_one();
@@ -141,26 +157,28 @@ impl Pipeline {
         out
     }
 
-    /// Takes core messages that need nothing but their bodies; how many, before one that has to go the longer way.
-    pub(crate) fn submit_plain(&self, producer: ProducerId, bodies: &[&[u8]], limit: usize) -> usize {
+    /// Takes core messages that are only bodies. Returns how many it took before one that must use `submit`.
+    pub(crate) fn submit_core_bodies(&self, producer: ProducerId, bodies: &[&[u8]], limit: usize) -> usize {
         if !self.link.is_connected() {
             return 0;
         }
         let mut state = self.state.lock();
-        let (idle, hurry) = (state.out.is_empty(), state.in_a_hurry());
-        let refused = bodies.iter().position(|b| b.len() > limit || !state.submit_plain(producer, b));
+        let (was_empty, was_urgent) = (state.outbox.is_empty(), state.outbox.must_write_now());
+        let unfit = bodies
+            .iter()
+            .position(|b| b.len() > limit || state.submit_core_body(producer, b) == FastPath::Unfit);
         drop(state);
-        let taken = refused.unwrap_or(bodies.len());
-        if taken > 0 && idle && self.writer_sleeps.load(Ordering::SeqCst) {
+        let taken = unfit.unwrap_or(bodies.len());
+        if taken > 0 && was_empty && self.writer_sleeps.load(Ordering::SeqCst) {
             self.work.notify_one();
         }
-        if taken > 0 && !hurry && self.gathering.load(Ordering::SeqCst) {
-            self.enough.notify_waiters();
+        if taken > 0 && !was_urgent && self.gathering.load(Ordering::SeqCst) {
+            self.stop_gathering.notify_waiters();
         }
         taken
     }
 
-    /// Queues something nobody waits for; false once the bus is closed.
+    /// Queues a message that needs no answer. False once the bus is closed.
     pub(crate) fn plain(
         &self,
         topic: Subject,
@@ -168,26 +186,26 @@ impl Pipeline {
         headers: Option<Headers>,
         body: Bytes,
     ) -> bool {
-        let wire = Wire { topic, body, headers, id: None };
+        let message = Outbound { topic, body, headers, id: None };
         self.change(|s| {
             if !s.closed {
-                s.push(Out::Plain { wire, reply }, false);
+                s.outbox.push(Queued::Unanswered { message, reply }, Urgency::Now);
             }
             !s.closed
         })
     }
 
-    /// Queues many small ones at once: acks.
+    /// Queues many small messages that need no answer: acks.
     pub(crate) fn plain_many(&self, items: impl Iterator<Item = (Subject, Bytes)>) {
         self.change(|s| {
             for (topic, body) in items {
-                let wire = Wire { topic, body, headers: None, id: None };
-                s.push(Out::Plain { wire, reply: None }, false);
+                let message = Outbound { topic, body, headers: None, id: None };
+                s.outbox.push(Queued::Unanswered { message, reply: None }, Urgency::Now);
             }
         });
     }
 
-    /// Asks; ends with a reply, with no responders at once, or with a timeout.
+    /// Starts a user's request. It ends with a reply, at once when there are no responders, or with a timeout.
     pub(crate) fn ask(
         &self,
         topic: Subject,
@@ -196,12 +214,12 @@ impl Pipeline {
         timeout: Duration,
         done: Completion,
     ) -> Result<()> {
-        self.ask_as(Kind::Request { own: false }, topic, headers, body, timeout, done)
+        self.ask_as(Asker::User, topic, headers, body, timeout, done)
     }
 
     fn ask_as(
         &self,
-        kind: Kind,
+        asker: Asker,
         topic: Subject,
         headers: Option<Headers>,
         body: &[u8],
@@ -212,14 +230,14 @@ impl Pipeline {
             if let Some(e) = s.cannot_ask() {
                 return Err(e);
             }
-            let body = s.copy(body);
-            let id = s.put(kind, Wire { topic, body, headers, id: None }, Instant::now() + timeout, done);
+            let message = Outbound { topic, body: s.copy(body), headers, id: None };
+            let id = s.insert(Kind::Request(asker), message, Instant::now() + timeout, done);
             s.queue(id);
             Ok(())
         })
     }
 
-    /// A call of our own.
+    /// Makes a request of our own and waits for its reply.
     pub(crate) async fn request(
         &self,
         topic: impl Into<Subject>,
@@ -227,7 +245,7 @@ impl Pipeline {
         timeout: Duration,
     ) -> Result<Delivery> {
         let (done, rx) = Completion::task();
-        self.ask_as(Kind::Request { own: true }, topic.into(), None, body, timeout, done)?;
+        self.ask_as(Asker::Core, topic.into(), None, body, timeout, done)?;
         match rx.await {
             Ok(Body::Reply(result)) => result.map(|delivery| *delivery),
             _ => Err(Error::closed("bus")),
@@ -240,12 +258,14 @@ impl Pipeline {
             if let Some(e) = s.cannot_ask() {
                 return done.complete(Body::Done(Err(e)));
             }
-            let wire = Wire { topic: Subject::from_static(""), body: Bytes::new(), headers: None, id: None };
-            let id = s.put(Kind::Echo, wire, Instant::now() + timeout, done);
+            let topic = Subject::from_static("");
+            let message = Outbound { topic, body: Bytes::new(), headers: None, id: None };
+            let id = s.insert(Kind::Echo, message, Instant::now() + timeout, done);
             s.queue(id);
         });
     }
 
+    /// The reader: handles the answers in our inbox.
     async fn read(self: Arc<Self>, mut answers: async_nats::Subscriber) {
         let prefix = self.inbox.len() + 1;
         let mut batch = Vec::with_capacity(BATCH);
@@ -259,16 +279,18 @@ impl Pipeline {
             let (mut post, now) = (Post::default(), Instant::now());
             self.change(|state| {
                 for m in batch.drain(..) {
-                    if let Some(id) = m.subject.get(prefix..).and_then(|token| state.names.slot(token)) {
+                    if let Some(id) =
+                        m.subject.get(prefix..).and_then(|token| state.reply_subjects.slot(token))
+                    {
                         state.answered(id, m, now, &mut post);
                     }
                 }
             });
-            self.enough.notify_waiters();
+            self.stop_gathering.notify_waiters();
         }
     }
 
-    /// Deadlines, and what a reconnect means for what was under way.
+    /// The timer: sweeps what is due, and repeats messages after a reconnect.
     async fn watch(self: Arc<Self>) {
         let mut epoch = self.link.watch();
         let mut seen = self.link.epoch();
@@ -276,8 +298,7 @@ impl Pipeline {
             let due = self.state.lock().next_due;
             let sleep = async {
                 match due {
-                    // A little slack, so that deadlines close to one another share a look.
-                    Some(at) => tokio::time::sleep_until((at + Duration::from_millis(2)).into()).await,
+                    Some(at) => tokio::time::sleep_until((at + SLACK).into()).await,
                     None => std::future::pending().await,
                 }
             };
@@ -305,7 +326,7 @@ impl Pipeline {
 
 impl Drop for Pipeline {
     fn drop(&mut self) {
-        // Nobody is left to send it; whoever still waits is told.
+        // No task is left to send anything: end the waits.
         self.state.get_mut().close(&mut Post::default());
     }
 }

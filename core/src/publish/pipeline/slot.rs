@@ -1,129 +1,103 @@
-//! One message under way: what it is, where it stands, and its honest outcome when time runs out.
+//! One message under way: what it is, its phase, and its outcome when time runs out.
 
-use super::{
-    names::{Ids, Name},
-    window::ProducerId,
-};
+use super::{keys::ProducerId, outbound::Outbound, reply_subjects::ReplySubject};
 use crate::{
     error::{Error, ErrorKind},
     host::mailbox::{Body, Completion},
-    message::{Headers, ID_HEADER, PubAck},
+    message::PubAck,
     testing::planted::{Bug, planted},
 };
-use async_nats::Subject;
-use bytes::Bytes;
-use slotmap::new_key_type;
-use std::{borrow::Cow, sync::Arc, time::Instant};
-
-new_key_type! { pub(crate) struct SlotId; }
-
-/// What goes on the wire, cheap to clone for another attempt.
-#[derive(Clone, Debug)]
-pub(crate) struct Wire {
-    pub(crate) topic: Subject,
-    pub(crate) body: Bytes,
-    pub(crate) headers: Option<Headers>,
-    /// The number of a generated id, sent as a header of its own.
-    pub(crate) id: Option<u64>,
-}
-
-impl Wire {
-    /// The id it carries, generated or given.
-    pub(super) fn message_id(&self, ids: &Ids) -> Option<Cow<'_, str>> {
-        if let Some(number) = self.id {
-            return Some(ids.text(number).into());
-        }
-        let of_id = |(name, _): &&(_, _)| AsRef::<str>::as_ref(name) == ID_HEADER;
-        self.headers.as_ref()?.iter().find(of_id).map(|(_, value)| value.as_str().into())
-    }
-}
-
-/// What the writer is to hand to the client.
-#[derive(Debug)]
-pub(crate) enum Out {
-    /// Something that is answered, or counted, through its slot.
-    Slot(SlotId),
-    /// Something nobody waits for: an ack, a pull, a core message sent while connected.
-    Plain { wire: Wire, reply: Option<Subject> },
-    /// So many of the batch of core messages.
-    Run(usize),
-}
+use std::{sync::Arc, time::Instant};
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub(super) enum Phase {
-    /// Held: no place in the window, the stream not yet known, or an earlier message of the key under way.
+    /// Waits for a place in the window, for its stream to be found, or for an earlier message of its key.
     Waiting,
-    /// In the writer's queue.
+    /// Waits in the writer's queue.
     Queued,
-    /// Handed to the client on this epoch, unanswered.
+    /// Was handed to the client on this epoch and has no answer yet.
     Sent(u64),
-    /// Answered with "not now": tried again when due.
+    /// Was answered with "not now". The next attempt starts when it is due.
     Backoff,
-    /// Denied by the server: it ends when due, unless its answer comes before.
+    /// Was denied by the server. It ends when it is due, unless its answer comes first.
     Denied,
 }
 
 #[derive(Debug)]
-pub(crate) enum Kind {
-    /// A `JetStream` message.
+pub(super) enum Kind {
+    /// A JetStream message.
     Publish { producer: ProducerId, order: u64, key: Option<Arc<str>>, deduped: bool, admitted: bool },
-    /// A core message sent while disconnected: done when handed over.
+    /// A core message sent while disconnected. The hand-over to the client ends it.
     Core { producer: ProducerId, order: u64, admitted: bool },
-    /// A request; anything answered ends it. Of the user's a stream's ack is no reply; of our own calls it may be.
-    Request { own: bool },
-    /// A question to ourselves that proves the server has seen all before it.
+    /// A request. Any answer ends it.
+    Request(Asker),
+    /// A message to ourselves, which proves that the server has processed everything before it.
     Echo,
 }
 
-/// A message on its way to the client.
-pub(super) struct Outgoing {
-    pub(super) wire: Wire,
-    pub(super) reply: Option<Subject>,
-    /// The slot it comes from, and whether handing it over is its end.
-    pub(super) slot: Option<(SlotId, bool)>,
+/// Who made a request. A stream's ack is no reply to a user's request, and may be the reply to one of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    User,
+    Core,
 }
 
 #[derive(Debug)]
-pub(crate) struct Slot {
-    pub(crate) kind: Kind,
-    pub(crate) wire: Wire,
+pub(super) struct Slot {
+    pub(super) kind: Kind,
+    pub(super) message: Outbound,
     pub(super) phase: Phase,
-    /// When to look at it next.
+    /// When the sweep must handle this slot.
     pub(super) due: Instant,
     pub(super) deadline: Instant,
     pub(super) attempts: u32,
     /// Attempts that may have reached the server and were not answered.
     pub(super) unanswered: u32,
     pub(super) refusal: Option<Error>,
-    /// Where its ack comes to, from its first attempt on.
-    pub(super) name: Option<Name>,
+    /// Where its ack arrives, from the first attempt on.
+    pub(super) reply_subject: Option<ReplySubject>,
     pub(super) done: Completion,
 }
 
 impl Kind {
-    pub(super) fn of(&self, id: ProducerId) -> bool {
+    pub(super) fn is_of(&self, id: ProducerId) -> bool {
         matches!(self, Self::Publish { producer, .. } | Self::Core { producer, .. } if *producer == id)
     }
 }
 
 impl Slot {
+    pub(super) fn new(kind: Kind, message: Outbound, deadline: Instant, done: Completion) -> Self {
+        Self {
+            kind,
+            message,
+            phase: Phase::Waiting,
+            due: deadline,
+            deadline,
+            attempts: 0,
+            unanswered: 0,
+            refusal: None,
+            reply_subject: None,
+            done,
+        }
+    }
+
     pub(super) fn order(&self) -> u64 {
         match self.kind {
             Kind::Publish { order, .. } | Kind::Core { order, .. } => order,
-            Kind::Request { .. } | Kind::Echo => u64::MAX,
+            Kind::Request(_) | Kind::Echo => u64::MAX,
         }
     }
+
     pub(super) fn may_repeat(&self) -> bool {
         matches!(self.kind, Kind::Publish { deduped: true, .. }) && !planted(Bug::SkipRetry)
     }
-    /// The honest outcome when no answer came in time.
+
+    /// The outcome when no answer came in time.
     pub(super) fn expired(&self) -> Body {
-        let topic = self.wire.topic.as_str();
+        let topic = self.message.topic.as_str();
         let error = |kind, text: String| Error::new(kind, text).topic(topic);
         match &self.kind {
-            Kind::Request { .. } => {
-                Body::Reply(Err(error(ErrorKind::Timeout, "no reply came in time".into())))
-            }
+            Kind::Request(_) => Body::Reply(Err(error(ErrorKind::Timeout, "no reply came in time".into()))),
             Kind::Echo => {
                 Body::Done(Err(error(ErrorKind::Timeout, "the server did not confirm in time".into())))
             }
@@ -133,7 +107,7 @@ impl Slot {
             Kind::Publish { .. } if self.unanswered > 0 => Body::Sent(Err(error(
                 ErrorKind::PublishUnknown,
                 format!(
-                    "no ack came for {} attempts{}; it may be stored: check, or send again with the same id",
+                    "no ack came for {} attempts{}; the message may be stored: check, or send it again with the same id",
                     self.attempts,
                     self.refusal.as_ref().map_or(String::new(), |e| format!(" ({})", e.message())),
                 ),
@@ -145,6 +119,30 @@ impl Slot {
                     "the message was never handed to a live connection: it is not stored".into(),
                 ),
             })),
+        }
+    }
+
+    /// The outcome when the server has denied the topic.
+    pub(super) fn denied(&self) -> Body {
+        match (&self.refusal, &self.kind) {
+            // The server let an earlier attempt through, so the message may be stored.
+            (_, Kind::Publish { .. }) if self.unanswered > 1 => self.expired(),
+            (Some(e), Kind::Request(_)) => Body::Reply(Err(e.clone())),
+            (Some(e), Kind::Publish { .. } | Kind::Core { .. }) => Body::Sent(Err(e.clone())),
+            (None, _) | (_, Kind::Echo) => self.expired(),
+        }
+    }
+
+    /// The outcome when reconnecting was given up: the one of an expired slot, with the reason.
+    pub(super) fn given_up(&self, why: &Error) -> Body {
+        match self.expired() {
+            Body::Reply(Err(_)) => Body::Reply(Err(why.clone().topic(self.message.topic.as_str()))),
+            Body::Done(Err(_)) => Body::Done(Err(why.clone())),
+            Body::Sent(Err(e)) if matches!(e.kind(), ErrorKind::NotSent | ErrorKind::PublishUnknown) => {
+                let text = format!("{}; {}", why.message(), e.message());
+                Body::Sent(Err(Error::new(e.kind(), text).topic(self.message.topic.as_str())))
+            }
+            other => other,
         }
     }
 }

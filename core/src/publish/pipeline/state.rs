@@ -1,12 +1,16 @@
-//! What is under way, and how it changes: slots settle, windows fill, keys wait their turn. No I/O, no waiting.
+//! The messages under way and how they move: slots settle, windows fill, keys take turns. No I/O, no waiting.
 //!
-//! One lock guards it all; every method is called under that lock and does a bounded amount of work per message.
+//! One lock guards all of it. Every method runs under that lock and does a bounded amount of work per message.
 
 use super::{
-    names::{Ids, Names},
-    plain::{Filling, LARGEST},
-    slot::{Kind, Out, Outgoing, Phase, Slot, SlotId, Wire},
-    window::{Flush, Preparation, ProducerId, ProducerState},
+    core_batch::LARGEST,
+    keys::{ProducerId, SlotId},
+    message_ids::MessageIds,
+    outbound::{EndsWith, Outbound, Outgoing},
+    outbox::{Outbox, Queued, Urgency},
+    producer_state::{Flush, Preparation, ProducerState},
+    reply_subjects::{LateAnswer, ReplySubjects},
+    slot::{Kind, Phase, Slot},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -20,6 +24,8 @@ use slotmap::SlotMap;
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 const ARENA: usize = 1 << 18;
+/// A producer with more messages in flight defers its next message: the answers to the others have it written.
+const BUSY: usize = 256;
 
 /// A send as its producer hands it over.
 pub(crate) struct Submission<'a> {
@@ -30,56 +36,55 @@ pub(crate) struct Submission<'a> {
     pub(crate) done: Completion,
 }
 
-/// What became of a submission at once.
+/// What a submission came to at once.
 pub(crate) enum Submitted {
-    /// Its completion will be called; `prepare` asks the caller to have the stream looked up.
+    /// Its completion reports the outcome. `prepare`: the caller must look the stream up.
     Pending { prepare: bool },
-    /// Core mode, connected: done already, the completion unused.
+    /// It is done and its completion unused: core mode, while connected.
     Done,
 }
 
-pub(crate) struct State {
-    pub(crate) slots: SlotMap<SlotId, Slot>,
-    pub(crate) producers: SlotMap<ProducerId, ProducerState>,
-    pub(crate) out: Vec<Out>,
-    /// Whether any of it is not to wait for more.
-    pub(super) pressing: bool,
-    /// The core messages among `out`.
-    pub(super) plain: Filling,
-    /// Their bytes, and those of other messages that only the writer's pace bounds.
-    pub(crate) out_bytes: usize,
-    /// Bodies are copied into shared blocks: one allocation for many small ones.
-    arena: BytesMut,
-    pub(super) ids: Ids,
-    pub(super) names: Names,
-    last_id: u64,
-    /// When the sweeper must look next.
-    pub(crate) next_due: Option<Instant>,
-    pub(crate) closed: bool,
-    /// Why there will be no connection any more, when that is not its owner's wish.
-    pub(super) gone: Option<Error>,
-    /// Why no answer can come on this connection: our inbox may not be read.
-    pub(super) deaf: Option<Error>,
-    pub(crate) metrics: Arc<Metrics>,
+/// Whether a core message that is only a body takes the fast path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FastPath {
+    Taken,
+    /// It needs a slot, or an error: use `submit`.
+    Unfit,
 }
 
-impl State {
-    pub(crate) fn new(inbox: &str, metrics: Arc<Metrics>) -> Self {
+pub(crate) struct PipelineState {
+    pub(super) slots: SlotMap<SlotId, Slot>,
+    pub(super) producers: SlotMap<ProducerId, ProducerState>,
+    pub(super) outbox: Outbox,
+    /// Bodies are copied into shared blocks: one allocation for many small ones.
+    arena: BytesMut,
+    pub(super) ids: MessageIds,
+    pub(super) reply_subjects: ReplySubjects,
+    last_id: u64,
+    /// When the next sweep is due.
+    pub(super) next_due: Option<Instant>,
+    pub(super) closed: bool,
+    /// Why reconnecting was given up.
+    pub(super) gave_up: Option<Error>,
+    /// Why no answer can arrive on this connection: the server denies our inbox.
+    pub(super) inbox_denied: Option<Error>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl PipelineState {
+    pub(super) fn new(inbox: &str, metrics: Arc<Metrics>) -> Self {
         Self {
             slots: SlotMap::with_key(),
             producers: SlotMap::with_key(),
-            out: Vec::new(),
-            pressing: false,
-            plain: Filling::new(),
-            out_bytes: 0,
+            outbox: Outbox::new(),
             arena: BytesMut::new(),
-            ids: Ids::new(),
-            names: Names::new(inbox),
+            ids: MessageIds::new(),
+            reply_subjects: ReplySubjects::new(inbox),
             last_id: 0,
             next_due: None,
             closed: false,
-            gone: None,
-            deaf: None,
+            gave_up: None,
+            inbox_denied: None,
             metrics,
         }
     }
@@ -95,66 +100,79 @@ impl State {
         self.arena.split().freeze()
     }
 
-    pub(super) fn look_at(&mut self, due: Instant) {
+    /// Makes sure that a sweep runs at this time.
+    pub(super) fn sweep_at(&mut self, due: Instant) {
         if self.next_due.is_none_or(|d| due < d) {
             self.next_due = Some(due);
         }
     }
 
-    /// The sends that have no outcome yet.
+    /// Whether nothing is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.slots.is_empty()
+    }
+    /// The number of sends without an outcome.
     pub(crate) fn unsettled(&self) -> u64 {
         let sends = |s: &&Slot| matches!(s.kind, Kind::Publish { .. } | Kind::Core { .. });
         self.slots.values().filter(sends).count() as u64
     }
 
-    /// Adds a slot that waits to be queued.
-    pub(crate) fn put(&mut self, kind: Kind, wire: Wire, deadline: Instant, done: Completion) -> SlotId {
-        self.look_at(deadline);
-        let phase = Phase::Waiting;
-        self.slots.insert(Slot {
-            kind,
-            wire,
-            phase,
-            due: deadline,
-            deadline,
-            attempts: 0,
-            unanswered: 0,
-            refusal: None,
-            name: None,
-            done,
-        })
+    /// Why no request can be made now.
+    pub(super) fn cannot_ask(&self) -> Option<Error> {
+        if self.closed { Some(self.why_closed()) } else { self.inbox_denied.clone() }
+    }
+    fn why_closed(&self) -> Error {
+        self.gave_up.clone().unwrap_or_else(|| Error::closed("bus"))
     }
 
-    pub(crate) fn queue(&mut self, id: SlotId) {
+    /// Adds a slot that waits to be queued.
+    pub(super) fn insert(
+        &mut self,
+        kind: Kind,
+        message: Outbound,
+        deadline: Instant,
+        done: Completion,
+    ) -> SlotId {
+        self.sweep_at(deadline);
+        self.slots.insert(Slot::new(kind, message, deadline, done))
+    }
+
+    pub(super) fn queue(&mut self, id: SlotId) {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.phase = Phase::Queued;
             slot.due = slot.deadline;
-            self.push(Out::Slot(id), self.is_patient(id));
+            self.outbox.push(Queued::Slot(id), self.urgency(id));
         }
     }
 
-    /// Takes a core message that needs nothing but its body, while the connection is there; false when it has to go the
-    /// longer way.
-    pub(crate) fn submit_plain(&mut self, producer: ProducerId, body: &[u8]) -> bool {
-        let Some(p) = self.producers.get_mut(producer) else { return false };
-        let backlogged = self.out_bytes >= p.most_bytes();
+    /// A message may wait when its producer has many others in flight. A message with a key may be the only one on the
+    /// wire however many its producer has in flight, because the others may wait for its answer.
+    fn urgency(&self, id: SlotId) -> Urgency {
+        let Some(Slot { kind: Kind::Publish { producer, key: None, .. }, .. }) = self.slots.get(id) else {
+            return Urgency::Now;
+        };
+        match self.producers.get(*producer) {
+            Some(p) if p.in_flight > BUSY => Urgency::Deferrable,
+            _ => Urgency::Now,
+        }
+    }
+
+    /// Takes a core message that is only a body, while connected.
+    pub(super) fn submit_core_body(&mut self, producer: ProducerId, body: &[u8]) -> FastPath {
+        let Some(p) = self.producers.get_mut(producer) else { return FastPath::Unfit };
+        let backlogged = self.outbox.core_bytes() >= p.max_queued_bytes();
         if self.closed || p.closed || p.jetstream || p.in_flight > 0 || backlogged || body.len() > LARGEST {
-            return false;
+            return FastPath::Unfit;
         }
         p.next_order += 1;
-        self.plain.push(&p.topic, &mut p.place, body);
-        self.out_bytes += body.len() + 64;
-        match self.out.last_mut() {
-            Some(Out::Run(n)) => *n += 1,
-            _ => self.push(Out::Run(1), false),
-        }
+        self.outbox.push_core_body(&p.topic, &mut p.topic_index, body);
         self.metrics.sent.add(1);
         self.metrics.acked.add(1);
-        true
+        FastPath::Taken
     }
 
     /// Takes a send. The caller has checked topic, headers and size.
-    pub(crate) fn submit(
+    pub(super) fn submit(
         &mut self,
         producer: ProducerId,
         s: Submission<'_>,
@@ -171,49 +189,41 @@ impl State {
         if let Some(e) = p.refuses(s.headers.as_ref()) {
             return Err(e);
         }
-        let (topic, jetstream, deduped) = (p.topic.clone(), p.jetstream, p.config.dedupe);
-        let deadline = now + p.config.delivery_timeout;
-        let full = p.in_flight >= p.config.max_in_flight || !p.waiting.is_empty();
-        let backlogged = self.out_bytes >= p.most_bytes();
+        let (jetstream, full) = (p.jetstream, p.is_full());
+        let backlogged = self.outbox.core_bytes() >= p.max_queued_bytes();
         if s.done.is_nobody() && (full || (!jetstream && backlogged)) {
-            return Err(Error::new(
-                ErrorKind::Backpressure,
-                format!(
-                    "{} sends are unsettled, the most allowed: wait, or use send",
-                    p.config.max_in_flight
-                ),
-            )
-            .topic(topic.as_str()));
+            return Err(p.backpressure());
         }
-        let immediate = !jetstream && connected && !full && !backlogged;
-        let order = p.next_order;
+        let (topic, deadline, order) = (p.topic.clone(), now + p.config.delivery_timeout, p.next_order);
+        let deduped = p.config.dedupe;
         p.next_order += 1;
         self.metrics.sent.add(1);
         let body = self.copy(s.body);
-        if immediate {
+        if !jetstream && connected && !full && !backlogged {
             self.metrics.acked.add(1);
-            self.out_bytes += body.len() + 64;
-            let wire = Wire { topic, body, headers: s.headers, id: None };
-            self.push(Out::Plain { wire, reply: None }, false);
+            self.outbox.push_core(Outbound { topic, body, headers: s.headers, id: None });
             return Ok(Submitted::Done);
         }
-        let id = (jetstream && deduped && !s.has_id).then(|| {
-            self.last_id += u64::from(!(planted(Bug::ReuseId) && order % 50 == 49));
-            self.last_id
-        });
-        let wire = Wire { topic, body, headers: s.headers, id };
+        let id = (jetstream && deduped && !s.has_id).then(|| self.next_id(order));
         let kind = if jetstream {
             Kind::Publish { producer, order, key: s.key, deduped, admitted: false }
         } else {
             Kind::Core { producer, order, admitted: false }
         };
-        let slot = self.put(kind, wire, deadline, s.done);
+        let slot = self.insert(kind, Outbound { topic, body, headers: s.headers, id }, deadline, s.done);
         if let (true, Some(p)) = (full, self.producers.get_mut(producer)) {
             p.waiting.push_back(slot);
         } else {
             self.admit(slot);
         }
-        Ok(Submitted::Pending { prepare: jetstream && self.start_preparing(producer) })
+        let prepare =
+            jetstream && self.producers.get_mut(producer).is_some_and(ProducerState::start_preparing);
+        Ok(Submitted::Pending { prepare })
+    }
+
+    fn next_id(&mut self, order: u64) -> u64 {
+        self.last_id += u64::from(!(planted(Bug::ReuseId) && order % 50 == 49));
+        self.last_id
     }
 
     /// Gives a waiting slot its place in the window.
@@ -233,7 +243,7 @@ impl State {
         }
     }
 
-    /// Sends it on, unless an earlier message of its key is under way.
+    /// Queues a slot, unless an earlier message of its key is under way.
     pub(super) fn dispatch(&mut self, id: SlotId) {
         if let Some(Slot { kind: Kind::Publish { producer, key: Some(key), .. }, .. }) = self.slots.get(id)
             && let Some(p) = self.producers.get_mut(*producer)
@@ -247,87 +257,69 @@ impl State {
         self.queue(id);
     }
 
-    /// Names the message and its stream in the error of its send.
-    fn name(&self, slot: &Slot, e: &mut Error) {
-        if let Some(id) = slot.wire.message_id(&self.ids) {
+    /// Adds the message id and the stream to the error of a send.
+    fn add_context(&self, slot: &Slot, e: &mut Error) {
+        if let Some(id) = slot.message.message_id(&self.ids) {
             *e = e.clone().id(&*id);
         }
         if let (Kind::Publish { producer, .. }, None) = (&slot.kind, e.stream_name())
-            && let Some(stream) = self.producers.get(*producer).and_then(|p| p.stream.as_deref())
+            && let Some(stream) = self.producers.get(*producer).and_then(|p| p.stream_name.as_deref())
         {
             *e = e.clone().stream(stream);
         }
     }
 
-    /// Ends a slot with its one outcome, and lets on what waited for it.
-    pub(crate) fn settle(&mut self, id: SlotId, mut body: Body, post: &mut Post) {
+    /// Counts the outcome of a send.
+    fn count(&self, body: &Body) {
+        match body {
+            Body::Sent(Err(e)) if e.kind() == ErrorKind::PublishUnknown => self.metrics.unknown.add(1),
+            Body::Sent(Err(_)) => self.metrics.rejected.add(1),
+            _ => self.metrics.acked.add(1),
+        }
+    }
+
+    /// Ends a slot with its one outcome, and starts the messages that waited for it.
+    pub(super) fn settle(&mut self, id: SlotId, mut body: Body, post: &mut Post) {
         let Some(slot) = self.slots.remove(id) else { return };
         if let Body::Sent(Err(e)) = &mut body {
-            self.name(&slot, e);
+            self.add_context(&slot, e);
         }
-        if let Some(name) = slot.name {
-            self.names.give_back(name, slot.unanswered == 0 && matches!(body, Body::Sent(Ok(_))));
+        if let Some(subject) = slot.reply_subject {
+            let all_answered = slot.unanswered == 0 && matches!(body, Body::Sent(Ok(_)));
+            let late = if all_answered { LateAnswer::Impossible } else { LateAnswer::Possible };
+            self.reply_subjects.release(subject, late);
         }
-        // Only what has left its lane may let the next of its key go.
-        let head = slot.phase != Phase::Waiting;
+        // A message that still waits in its lane must not start the next of its key.
+        let left_lane = slot.phase != Phase::Waiting;
         let (producer, order, key, admitted) = match slot.kind {
             Kind::Publish { producer, order, key, admitted, .. } => (producer, order, key, admitted),
             Kind::Core { producer, order, admitted } => (producer, order, None, admitted),
-            Kind::Request { .. } | Kind::Echo => return post.add(slot.done, body),
+            Kind::Request(_) | Kind::Echo => return post.add(slot.done, body),
         };
-        let failure = if let Body::Sent(Err(e)) = &body {
-            let m = &self.metrics;
-            if e.kind() == ErrorKind::PublishUnknown {
-                m.unknown.add(1);
-            } else {
-                m.rejected.add(1);
-            }
-            slot.done.is_gone().then(|| e.clone())
-        } else {
-            self.metrics.acked.add(1);
-            None
+        self.count(&body);
+        let unreported = match &body {
+            Body::Sent(Err(e)) if slot.done.is_gone() => Some(e.clone()),
+            _ => None,
         };
         post.add(slot.done, body);
         let Some(p) = self.producers.get_mut(producer) else { return };
-        if let Some(e) = failure {
+        if let Some(e) = unreported {
             p.fail(e, post);
         }
-        p.flushes.iter_mut().filter(|f| order < f.below).for_each(|f| f.left -= 1);
-        let mut next = None;
-        if let Some(key) = key.filter(|_| admitted && head)
-            && let Some(lane) = p.lanes.get_mut(&key)
-        {
-            // Expired messages have left their lane already: skip to one that is still there.
-            while let Some(id) = lane.pop_front() {
-                if self.slots.contains_key(id) {
-                    next = Some(id);
-                    break;
-                }
-            }
-            if next.is_none() {
-                p.lanes.remove(&key);
-            }
-        }
-        let mut admitted_next = None;
-        if admitted {
-            p.in_flight -= 1;
-            while let Some(id) = p.waiting.pop_front() {
-                if self.slots.contains_key(id) {
-                    admitted_next = Some(id);
-                    break;
-                }
-            }
-        }
+        p.count_in_flushes(order);
+        let next_of_key =
+            key.filter(|_| admitted && left_lane).and_then(|key| p.next_of_key(&key, &self.slots));
+        let next_admitted = if admitted { p.free_place(&self.slots) } else { None };
         if p.flushes.iter().any(|f| f.left == 0) {
             p.end_flushes(post);
         }
-        if p.dropped && p.is_idle() && admitted_next.is_none() {
+        if p.dropped && p.is_idle() && next_admitted.is_none() {
             self.producers.remove(producer);
         }
-        if let Some(id) = next {
+        if let Some(id) = next_of_key {
             self.queue(id);
         }
-        if let Some(id) = admitted_next {
+        if let Some(id) = next_admitted {
             self.admit(id);
         }
     }
@@ -337,14 +329,14 @@ impl State {
         let Some(p) = self.producers.get_mut(producer) else {
             return post.add(done, Body::Done(Err(Error::closed("producer"))));
         };
-        let left = self.slots.values().filter(|s| s.kind.of(producer)).count();
+        let left = self.slots.values().filter(|s| s.kind.is_of(producer)).count();
         p.flushes.push(Flush { below: p.next_order, left, done });
         if left == 0 {
             p.end_flushes(post);
         }
     }
 
-    /// Marks a slot as handed to the client and tells what to write; `None` when it has ended meanwhile.
+    /// Marks a slot as handed to the client and returns what to write. `None` when the slot has ended meanwhile.
     pub(super) fn hand_over(&mut self, id: SlotId, epoch: u64, now: Instant) -> Option<Outgoing> {
         let slot = self.slots.get_mut(id)?;
         if slot.phase != Phase::Queued {
@@ -353,30 +345,33 @@ impl State {
         slot.phase = Phase::Sent(epoch);
         slot.attempts += 1;
         slot.unanswered += 1;
-        let mut wire = slot.wire.clone();
+        let mut message = slot.message.clone();
+        let mut ends_with = EndsWith::Answer;
         let reply = match slot.kind {
             Kind::Publish { producer, .. } => {
                 if let Some(p) = self.producers.get(producer) {
                     slot.due = (now + p.config.ack_timeout).min(slot.deadline);
                 }
-                let name = *slot.name.get_or_insert_with(|| self.names.lend(id));
-                self.names.topic_of(name)
+                let subject = *slot.reply_subject.get_or_insert_with(|| self.reply_subjects.assign(id));
+                self.reply_subjects.subject(subject)
             }
-            Kind::Request { .. } => Some(self.names.of(id)),
-            Kind::Core { .. } => None,
+            Kind::Request(_) => Some(self.reply_subjects.one_off(id)),
+            Kind::Core { .. } => {
+                ends_with = EndsWith::HandOver;
+                None
+            }
             Kind::Echo => {
-                wire.topic = self.names.of(id);
+                message.topic = self.reply_subjects.one_off(id);
                 None
             }
         };
-        let core = matches!(slot.kind, Kind::Core { .. });
         let due = slot.due;
-        self.look_at(due);
-        Some(Outgoing { wire, reply, slot: Some((id, core)) })
+        self.sweep_at(due);
+        Some(Outgoing { message, reply, slot: Some((id, ends_with)) })
     }
 
-    /// Takes back what was marked but not handed over, because the connection was lost first.
-    pub(crate) fn take_back(&mut self, id: SlotId) {
+    /// Undoes [`hand_over`](Self::hand_over) for a message that the client did not get, because the connection was lost.
+    pub(super) fn undo_hand_over(&mut self, id: SlotId) {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.phase = Phase::Queued;
             slot.attempts -= 1;
@@ -384,20 +379,20 @@ impl State {
         }
     }
 
-    /// Ends everything: what may have been stored is unknown, the rest was not sent.
+    /// Ends everything. The outcome of what may be stored is unknown; the rest was not sent.
     pub(crate) fn close(&mut self, post: &mut Post) {
         self.closed = true;
-        // Settling admits waiters, so go on until none is left.
+        // Settling admits waiting messages, so repeat until none is left.
         while let Some(id) = self.slots.keys().next() {
             let ids: Vec<_> = std::iter::once(id).chain(self.slots.keys()).collect();
             for id in ids {
                 let end =
-                    |slot: &Slot| self.gone.as_ref().map_or_else(|| slot.expired(), |e| slot.given_up(e));
+                    |slot: &Slot| self.gave_up.as_ref().map_or_else(|| slot.expired(), |e| slot.given_up(e));
                 if let Some(body) = self.slots.get(id).map(end) {
                     self.settle(id, body, post);
                 }
             }
         }
-        self.out.clear();
+        self.outbox.clear();
     }
 }

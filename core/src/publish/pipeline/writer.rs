@@ -1,10 +1,11 @@
-//! The writer: hands what is queued to the client, in batches, and takes back what a lost connection leaves.
+//! The writer: hands queued messages to the client in batches, and puts back what a lost connection leaves.
 
 use super::{
     Pipeline,
-    names::Ids,
-    plain::Batch,
-    slot::{Out, Outgoing, Wire},
+    core_batch::Batch,
+    message_ids::MessageIds,
+    outbound::{EndsWith, Outbound, Outgoing},
+    outbox::Queued,
 };
 use crate::host::mailbox::{Body, Post};
 use async_nats::{Client, HeaderMap, Subject, client::PublishErrorKind, header::NATS_MESSAGE_ID};
@@ -13,18 +14,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Turns that the client has after a batch of several messages: it writes what it has, and meanwhile more of them come,
-/// instead of a wake-up for the next few.
+/// Turns that the client gets after a batch of several messages. It writes them while more messages arrive, which saves a
+/// wake-up for the next few.
 const TURNS: usize = 2;
-/// How long at most what is patient waits for more of its like.
+/// The longest that a deferrable message waits for others.
 const GATHER: Duration = Duration::from_millis(1);
-/// Bytes handed to the client until it must have written them: its own queue is bounded by messages only.
+/// Bytes handed to the client before it must flush. The client bounds its own queue by messages only.
 const UNWRITTEN: usize = 16 << 20;
 
 impl Pipeline {
     pub(super) async fn write(self: Arc<Self>, client: Client) {
         let (mut batch, mut items) = (Vec::new(), Vec::new());
-        let mut plain = Batch::default();
+        let mut core = Batch::default();
         let ids = self.state().ids.clone();
         let mut epoch = self.link.watch();
         loop {
@@ -36,29 +37,29 @@ impl Pipeline {
             }
             let (now_epoch, now) = (self.link.epoch(), Instant::now());
             self.change(|state| {
-                std::mem::swap(&mut state.out, &mut batch);
-                (state.out_bytes, state.pressing) = (0, false);
-                plain = state.plain.take();
-                for out in batch.drain(..) {
-                    match out {
-                        Out::Run(n) => items.push(Item::Run(n)),
-                        Out::Plain { wire, reply } => {
-                            items.push(Item::One(Outgoing { wire, reply, slot: None }));
+                core = state.outbox.take(&mut batch);
+                for queued in batch.drain(..) {
+                    match queued {
+                        Queued::Core(n) => items.push(Item::Core(n)),
+                        Queued::Unanswered { message, reply } => {
+                            items.push(Item::One(Outgoing { message, reply, slot: None }));
                         }
-                        Out::Slot(id) => items.extend(state.hand_over(id, now_epoch, now).map(Item::One)),
+                        Queued::Slot(id) => {
+                            items.extend(state.hand_over(id, now_epoch, now).map(Item::One));
+                        }
                     }
                 }
             });
             if !items.is_empty() {
-                let turns = if matches!(&items[..], [Item::One(_) | Item::Run(1)]) { 0 } else { TURNS };
-                self.hand_over(&client, &ids, &mut items, &mut plain).await;
+                let turns = if matches!(&items[..], [Item::One(_) | Item::Core(1)]) { 0 } else { TURNS };
+                self.hand_over(&client, &ids, &mut items, &mut core).await;
                 for _ in 0..turns {
                     tokio::task::yield_now().await;
                 }
                 continue;
             }
             self.writer_sleeps.store(true, Ordering::SeqCst);
-            if self.state.lock().out.is_empty() {
+            if self.state.lock().outbox.is_empty() {
                 self.work.notified().await;
             }
             self.writer_sleeps.store(false, Ordering::SeqCst);
@@ -66,66 +67,66 @@ impl Pipeline {
         }
     }
 
-    /// Waits for more of what is patient: until there is enough, something else is to be written, or answers have come,
-    /// whose readers send and settle more.
+    /// Waits for more deferrable messages. The wait ends when they are worth a write, when something urgent is queued, or
+    /// when answers arrive, because their receivers send and settle more.
     async fn gather(&self) {
-        let enough = self.enough.notified();
+        let stop = self.stop_gathering.notified();
         self.gathering.store(true, Ordering::SeqCst);
-        if !self.state.lock().in_a_hurry() {
+        if !self.state.lock().outbox.must_write_now() {
             tokio::select! {
                 biased;
-                () = enough => {}
+                () = stop => {}
                 () = tokio::time::sleep(GATHER) => {}
             }
         }
         self.gathering.store(false, Ordering::SeqCst);
     }
 
-    /// Gives a batch to the client; what a lost connection leaves goes back to the front of the queue.
-    async fn hand_over(&self, client: &Client, ids: &Ids, batch: &mut Vec<Item>, plain: &mut Batch) {
-        let (mut core, mut refused) = (Vec::new(), Vec::new());
+    /// Gives a batch to the client. What a lost connection leaves goes back to the front of the queue.
+    async fn hand_over(&self, client: &Client, ids: &MessageIds, batch: &mut Vec<Item>, core: &mut Batch) {
+        let (mut ended, mut refused) = (Vec::new(), Vec::new());
         let mut items = batch.drain(..);
         while let Some(item) = items.next() {
             if !self.link.is_connected() {
-                self.give_back(std::iter::once(item).chain(items), plain);
+                self.put_back(std::iter::once(item).chain(items), core);
                 break;
             }
-            let Outgoing { wire, reply, slot } = match item {
+            let Outgoing { message, reply, slot } = match item {
                 Item::One(outgoing) => outgoing,
-                Item::Run(n) => {
-                    let sent = self.hand_over_run(client, n, plain).await;
+                Item::Core(n) => {
+                    let sent = self.hand_over_core(client, n, core).await;
                     if sent < n {
-                        self.give_back(std::iter::once(Item::Run(n - sent)).chain(items), plain);
+                        self.put_back(std::iter::once(Item::Core(n - sent)).chain(items), core);
                         break;
                     }
                     continue;
                 }
             };
-            let len = wire.body.len();
-            let too_large = publish(client, ids, wire, reply).await;
+            let len = message.body.len();
+            let published = publish(client, ids, message, reply).await;
             self.written(client, len).await;
-            match slot {
-                Some((id, _)) if too_large => refused.push(id),
-                Some((id, true)) => core.push(id),
+            match (slot, published) {
+                (Some((id, _)), Published::TooLarge) => refused.push(id),
+                (Some((id, EndsWith::HandOver)), Published::HandedOver) => ended.push(id),
                 _ => {}
             }
         }
-        if !core.is_empty() || !refused.is_empty() {
+        if !ended.is_empty() || !refused.is_empty() {
             let mut post = Post::default();
             self.change(|s| {
-                core.into_iter().for_each(|id| s.settle(id, Body::Sent(Ok(None)), &mut post));
-                refused.into_iter().for_each(|id| s.refuse(id, &mut post));
+                ended.into_iter().for_each(|id| s.settle(id, Body::Sent(Ok(None)), &mut post));
+                refused.into_iter().for_each(|id| s.refuse_too_large(id, &mut post));
             });
         }
     }
 
-    /// Gives core messages to the client; how many, before the connection was lost.
-    async fn hand_over_run(&self, client: &Client, n: usize, plain: &mut Batch) -> usize {
+    /// Gives core messages to the client, and returns how many it got before the connection was lost.
+    async fn hand_over_core(&self, client: &Client, n: usize, core: &mut Batch) -> usize {
         for sent in 0..n {
             if !self.link.is_connected() {
                 return sent;
             }
-            let Some((topic, body)) = plain.next() else { return n };
+            let Some((topic, body)) = core.next() else { return n };
             let len = body.len();
             if let Err(e) = client.publish(topic, body).await {
                 tracing::debug!(error = %e, "a message was not handed over");
@@ -135,9 +136,10 @@ impl Pipeline {
         n
     }
 
-    /// Waits for the client where too much is with it that it has not written: a server that stalls must not fill it.
+    /// Waits until the client has written its queue, when the queue holds too many bytes: a server that stalls must not
+    /// fill the client's memory.
     async fn written(&self, client: &Client, len: usize) {
-        // The writer's own count: no other changes it.
+        // Only the writer changes this count.
         let unwritten = self.unwritten.load(Ordering::Relaxed) + len;
         self.unwritten.store(if unwritten > UNWRITTEN { 0 } else { unwritten }, Ordering::Relaxed);
         if unwritten > UNWRITTEN {
@@ -150,24 +152,27 @@ impl Pipeline {
         }
     }
 
-    fn give_back(&self, rest: impl Iterator<Item = Item>, plain: &mut Batch) {
+    fn put_back(&self, rest: impl Iterator<Item = Item>, core: &mut Batch) {
         self.change(|s| {
             let mut front = Vec::new();
             for item in rest {
                 match item {
                     Item::One(Outgoing { slot: Some((id, _)), .. }) => {
-                        s.take_back(id);
-                        front.push(Out::Slot(id));
+                        s.undo_hand_over(id);
+                        front.push(Queued::Slot(id));
                     }
-                    Item::One(Outgoing { wire, reply, slot: None }) => front.push(Out::Plain { wire, reply }),
-                    Item::Run(n) => front.extend(plain.by_ref().take(n).map(|(topic, body)| Out::Plain {
-                        wire: Wire { topic, body, headers: None, id: None },
-                        reply: None,
-                    })),
+                    Item::One(Outgoing { message, reply, slot: None }) => {
+                        front.push(Queued::Unanswered { message, reply });
+                    }
+                    Item::Core(n) => {
+                        front.extend(core.by_ref().take(n).map(|(topic, body)| Queued::Unanswered {
+                            message: Outbound { topic, body, headers: None, id: None },
+                            reply: None,
+                        }));
+                    }
                 }
             }
-            s.pressing |= !front.is_empty();
-            s.out.splice(0..0, front);
+            s.outbox.put_back(front);
         });
     }
 }
@@ -175,15 +180,20 @@ impl Pipeline {
 /// What is on its way to the client.
 enum Item {
     One(Outgoing),
-    /// So many of the batch of core messages.
-    Run(usize),
+    /// The next `n` core messages of the batch.
+    Core(usize),
 }
 
-/// The only place a message leaves by. A full or closed client is not an outcome: the slot's deadline is.
-///
-/// True when the message is over the limit of the server connected to now: then it was not handed over.
-async fn publish(client: &Client, ids: &Ids, wire: Wire, reply: Option<Subject>) -> bool {
-    let Wire { topic, body, headers, id } = wire;
+/// Whether the client took a message. A client that is full or closed has no effect here: the slot's deadline decides.
+enum Published {
+    HandedOver,
+    /// The message is over the limit of the current server, so the client did not take it.
+    TooLarge,
+}
+
+/// The only place where a message leaves.
+async fn publish(client: &Client, ids: &MessageIds, message: Outbound, reply: Option<Subject>) -> Published {
+    let Outbound { topic, body, headers, id } = message;
     let result = if headers.is_none() && id.is_none() {
         match reply {
             Some(reply) => client.publish_with_reply(topic, reply, body).await,
@@ -202,7 +212,7 @@ async fn publish(client: &Client, ids: &Ids, wire: Wire, reply: Option<Subject>)
             None => client.publish_with_headers(topic, map, body).await,
         }
     };
-    let Err(e) = result else { return false };
+    let Err(e) = result else { return Published::HandedOver };
     tracing::debug!(error = %e, "a message was not handed over");
-    e.kind() == PublishErrorKind::MaxPayloadExceeded
+    if e.kind() == PublishErrorKind::MaxPayloadExceeded { Published::TooLarge } else { Published::HandedOver }
 }

@@ -1,54 +1,54 @@
-//! What users give and is parsed here, for the fuzz targets and for properties: nothing panics, no secret is told.
-#![allow(clippy::panic)] // that is how a fuzz target fails
+//! Parsers of user input, for fuzz targets and property tests: none panics, and no error shows a secret.
+#![allow(clippy::panic)] // a fuzz target fails by a panic
 
 use super::{address, sign_in};
 use crate::{Config, Result, Servers};
 
-/// Stands in what is given where a secret would.
+/// The secret in the input.
 const SECRET: &str = "hunter2-TopSecret";
 
 type User = (String, Option<String>);
 
-/// Addresses: hosts and ports, and the users and passwords that stood in them.
-fn at_addresses(text: &str) -> Result<Vec<(String, Option<User>)>> {
+/// Parses addresses into host and port, user and password.
+fn parsed(text: &str) -> Result<Vec<(String, Option<User>)>> {
     let config = Config { servers: text.into(), ..Config::default() };
     let pool = address::addresses(&config)?;
     let _ = sign_in::SignIn::of(&config, &pool)?;
     Ok(pool.into_iter().map(|a| (address::shown(&a.addr), a.user)).collect())
 }
 
-/// Addresses, with a secret where their credentials stand: a password after `user`, or a token where that is empty.
+/// Parses addresses with a secret in them: a password after `user`, or a token when `user` is empty.
 ///
 /// # Panics
-/// When the secret is told, by an error or by what is shown of the addresses.
+/// When an error or a shown address contains the secret.
 pub(crate) fn address(before: &str, user: &str, host: &str) {
     let secret = if user.is_empty() { SECRET.to_owned() } else { format!("{user}:{SECRET}") };
-    // Also one with a comma, which cuts the address in two.
+    // The second one has a comma, which splits the address.
     for text in [format!("{before}{secret}@{host}"), format!("{before}{secret},x@{host}")] {
-        // A fuzzer learns the secret from the check, and writes it where hosts stand.
+        // A fuzzer may learn the secret from this check and write it as a host.
         if text.matches(SECRET).count() > 1 {
             continue;
         }
-        keeps(&Servers::from(text.as_str()).to_string());
-        match at_addresses(&text) {
-            Ok(all) => all.iter().for_each(|(shown, _)| keeps(shown)),
-            Err(e) => keeps(&format!("{e} {e:?} {}", e.to_json())),
+        hides_secret(&Servers::from(text.as_str()).to_string());
+        match parsed(&text) {
+            Ok(all) => all.iter().for_each(|(shown, _)| hides_secret(shown)),
+            Err(e) => hides_secret(&format!("{e} {e:?} {}", e.to_json())),
         }
     }
 }
-/// The text of a credentials file.
+/// Parses the text of a credentials file.
 ///
 /// # Panics
-/// When an error tells more than what is missing.
+/// When an error says more than what is missing.
 pub(crate) fn credentials(text: &str) {
-    let Err(told) = sign_in::look(text) else { return };
-    let words = ["user JWT", "nkey seed", "valid nkey seed"]
+    let Err(error) = sign_in::parse_credentials(text) else { return };
+    let allowed = ["user JWT", "nkey seed", "valid nkey seed"]
         .map(|w| format!("credentials: the text given holds no {w}"));
-    assert!(words.contains(&told), "more is told than that it is wrong: {told}");
+    assert!(allowed.contains(&error), "the error says too much: {error}");
 }
 
-fn keeps(told: &str) {
-    assert!(!told.contains(SECRET), "a secret is told: {told}");
+fn hides_secret(text: &str) {
+    assert!(!text.contains(SECRET), "the secret shows: {text}");
 }
 
 #[cfg(test)]
@@ -57,7 +57,7 @@ mod tests {
     use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
     use proptest::prelude::*;
 
-    /// Anything, rich in what addresses are made of.
+    /// Any text, with many of the characters of addresses.
     fn junk() -> impl Strategy<Value = String> {
         prop_oneof!["[a-z0-9:/@,.%?#\\[\\]\\\\ -]{0,24}", "\\PC{0,12}", any::<String>()]
     }
@@ -66,14 +66,14 @@ mod tests {
     const SEED: &str = "-----BEGIN USER NKEY SEED-----";
 
     proptest! {
-        /// Addresses: no input panics, and no error tells the secret in one.
+        /// Addresses: no input panics, and no error shows the secret.
         #[test]
-        fn no_address_tells_its_secret(before in junk(), user in junk(), host in junk()) {
+        fn no_address_shows_its_secret(before in junk(), user in junk(), host in junk()) {
             address(&before, &user, &host);
             address(&format!("nats://{before}"), &user, &host);
         }
 
-        /// Addresses: the very user, password and host that were written, whatever characters they have.
+        /// Addresses: user, password and host come out as they went in, whatever their characters.
         #[test]
         fn a_good_address_is_read(
             scheme in prop_oneof![Just("nats://"), Just("tls://"), Just("ws://"), Just("wss://"), Just("")],
@@ -85,13 +85,13 @@ mod tests {
             let escaped = |s: &str| utf8_percent_encode(s, NON_ALPHANUMERIC).to_string();
             let secret = password.as_deref().map(|p| format!(":{}", escaped(p))).unwrap_or_default();
             let text = format!("{scheme}{}{secret}@{host}:{port}", escaped(&user));
-            let found = at_addresses(&text).map_err(|e| TestCaseError::fail(format!("{text}: {e}")))?;
+            let found = parsed(&text).map_err(|e| TestCaseError::fail(format!("{text}: {e}")))?;
             prop_assert_eq!(found, [(format!("{host}:{port}"), Some((user, password)))]);
         }
 
-        /// Credentials files: no input panics, and no error tells a line of it.
+        /// Credentials files: no input panics, and no error shows a line of one.
         #[test]
-        fn no_credentials_file_is_told(a in junk(), b in junk(), secret in "[A-Za-z0-9._-]{40,60}") {
+        fn no_error_shows_a_credentials_file(a in junk(), b in junk(), secret in "[A-Za-z0-9._-]{40,60}") {
             for text in [
                 a.clone(),
                 format!("{a}{secret}{b}"),
@@ -105,9 +105,9 @@ mod tests {
     }
 
     proptest! {
-        // Keys are slow to make without optimisation.
+        // Making keys is slow without optimisation.
         #![proptest_config(ProptestConfig::with_cases(8))]
-        /// Credentials files: a good one is read with any words around it and either line ends.
+        /// Credentials files: a good one parses with any text around it and either line ending.
         #[test]
         fn a_good_credentials_file_is_read(
             jwt in "[A-Za-z0-9_.-]{1,80}".prop_filter("no mark", |s| !s.starts_with('-')),
@@ -121,7 +121,7 @@ mod tests {
                 pair.seed().unwrap()
             );
             let text = if windows { text.replace('\n', "\r\n") } else { text };
-            prop_assert_eq!(sign_in::look(&text), Ok(Some(jwt)));
+            prop_assert_eq!(sign_in::parse_credentials(&text), Ok(Some(jwt)));
         }
     }
 }

@@ -1,28 +1,28 @@
-//! The kernel's file locks that say who lives: the directory's own, and one for each owner.
+//! Kernel file locks that show which processes are alive: one for the directory, and one for each owner.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{POLL, failed, file, random, until, unusable};
+use super::folder::{POLL, failed, file, random, until, unusable};
 use crate::error::Result;
 
-/// A file locked by this process. Unlocked explicitly, as a fork elsewhere may have copied the handle.
+/// A file locked by this process. Dropping it unlocks the file explicitly, because a fork may have copied the handle.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct FileLock {
     file: File,
     pub(super) path: PathBuf,
     pub(super) process: u32,
-    /// An owner's file ends with the lock.
+    /// Whether to remove the file with the lock: an owner's file.
     remove: bool,
 }
 
-impl Held {
-    /// None when somebody else holds it for longer than `patience`.
-    pub(super) fn take(path: &Path, patience: Duration, remove: bool) -> Result<Option<Self>> {
+impl FileLock {
+    /// Locks a file. None when another process holds the lock for longer than `timeout`.
+    pub(super) fn take(path: &Path, timeout: Duration, remove: bool) -> Result<Option<Self>> {
         let file = OpenOptions::new().read(true).append(true).create(true).open(path);
         let (file, mut got) = (file.map_err(|e| unusable(path, &e))?, Ok(()));
-        let free = until(patience, || {
+        let free = until(timeout, || {
             got = file.try_lock();
             !matches!(got, Err(TryLockError::WouldBlock))
         });
@@ -33,7 +33,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for FileLock {
     fn drop(&mut self) {
         if self.process == std::process::id() {
             let _ = if self.remove { fs::remove_file(&self.path) } else { Ok(()) };
@@ -42,28 +42,29 @@ impl Drop for Held {
     }
 }
 
-/// The right to change anything in the directory.
-pub(super) fn exclusive(dir: &Path, patience: Duration) -> Result<Held> {
+/// Locks the directory for a change.
+pub(super) fn exclusive(dir: &Path, timeout: Duration) -> Result<FileLock> {
     let path = file(dir, "lock");
-    Held::take(&path, patience, false)?.ok_or_else(|| failed(format!("{} stays locked", path.display())))
+    FileLock::take(&path, timeout, false)?.ok_or_else(|| failed(format!("{} stays locked", path.display())))
 }
 
-/// Locks a new file in `owners/`: whoever can lock it knows that its owner is gone.
-pub(super) fn register(dir: &Path) -> Result<Held> {
+/// Locks a new file in `owners/`. A process that can lock it knows that its owner is gone.
+pub(super) fn register(dir: &Path) -> Result<FileLock> {
     let path = file(dir, "owners").join(format!("{}-{:016x}", std::process::id(), random()));
-    Held::take(&path, POLL, true)?.ok_or_else(|| failed(format!("{} is locked", path.display())))
+    FileLock::take(&path, POLL, true)?.ok_or_else(|| failed(format!("{} is locked", path.display())))
 }
 
-/// Whether any owner lives; removes the files of dead ones. One that cannot be examined counts as alive.
+/// Whether any owner is alive. Removes the files of dead owners. An owner whose file cannot be checked counts as alive.
 pub(super) fn live_owners(dir: &Path) -> bool {
     let owners = fs::read_dir(file(dir, "owners")).into_iter().flatten().flatten();
-    // Counts to the end, as taking a dead one's lock is what removes its file.
-    owners.filter(|owner| !matches!(Held::take(&owner.path(), Duration::ZERO, true), Ok(Some(_)))).count() > 0
+    // Counts all of them, because taking a dead owner's lock removes its file.
+    owners.filter(|owner| !matches!(FileLock::take(&owner.path(), Duration::ZERO, true), Ok(Some(_)))).count()
+        > 0
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::prepare, *};
+    use super::{super::folder::prepare, *};
     use crate::error::ErrorKind;
 
     #[test]

@@ -1,24 +1,27 @@
 //! What an answer to a publish means. Pure: bytes in, decision out.
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    jetstream::codes,
+};
 use serde::Deserialize;
 use std::borrow::Cow;
 
 /// What to do about a send after an answer.
 #[derive(Debug)]
 pub(crate) enum Answer<'a> {
-    /// It is stored.
+    /// The message is stored.
     Stored { stream: Cow<'a, str>, sequence: u64, duplicate: bool },
-    /// This attempt stored nothing, and another one may: try again with the same id.
+    /// This attempt stored nothing. Another attempt with the same id may.
     Retry(Error),
-    /// It is not stored and never will be.
+    /// The message is not stored and never will be.
     Rejected(Error),
-    /// Somebody else than the stream answered: it may be stored or not.
+    /// Another service answered, so the message may be stored or not.
     Foreign(Error),
 }
 
 #[derive(Deserialize)]
-struct Wire<'a> {
+struct AckJson<'a> {
     #[serde(borrow, default)]
     stream: Cow<'a, str>,
     #[serde(default)]
@@ -28,7 +31,7 @@ struct Wire<'a> {
     error: Option<ApiError>,
 }
 
-/// An error of the `JetStream` API.
+/// An error of the JetStream API.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ApiError {
     #[serde(default)]
@@ -39,20 +42,20 @@ pub(crate) struct ApiError {
     pub(crate) description: String,
 }
 
-/// The sequence in an ack of this stream, in the form that servers write all but a few in; others go the longer way, by
-/// [`classify`].
+/// The sequence in an ack of this stream, when the ack has the form that servers nearly always write. [`classify`] reads
+/// the other forms.
 pub(super) fn plain_ack(stream: &str, payload: &[u8]) -> Option<u64> {
     let rest = payload.strip_prefix(b"{\"stream\":\"")?.strip_prefix(stream.as_bytes())?;
     let digits = rest.strip_prefix(b"\",\"seq\":").or_else(|| rest.strip_prefix(b"\", \"seq\":"))?;
     let digits = digits.strip_suffix(b"}")?;
-    // Neither a sign nor a leading zero: the first sequence is 1.
+    // No sign and no leading zero: the first sequence is 1.
     if !matches!(digits.first(), Some(b'1'..=b'9')) {
         return None;
     }
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Reads the answer to a `JetStream` publish; `status` is 503 where nobody listened.
+/// Reads the answer to a JetStream publish. The `status` is 503 when no stream stores the topic.
 pub(crate) fn classify(status: Option<u16>, payload: &[u8]) -> Answer<'_> {
     if status == Some(503) {
         // During an election, or when the stream is gone: the caller's deadline decides.
@@ -61,16 +64,16 @@ pub(crate) fn classify(status: Option<u16>, payload: &[u8]) -> Answer<'_> {
             "no stream took the message: the stream is gone, or its cluster has no leader",
         ));
     }
-    match serde_json::from_slice::<Wire<'_>>(payload) {
-        // Older servers in a cluster say so of an id whose message is still under way, and may never be stored.
-        Ok(Wire { error: None, seq: 0, stream, .. }) if !stream.is_empty() => Answer::Retry(Error::new(
+    match serde_json::from_slice::<AckJson<'_>>(payload) {
+        // Older servers in a cluster answer this when the message of the id is not stored yet, and may never be.
+        Ok(AckJson { error: None, seq: 0, stream, .. }) if !stream.is_empty() => Answer::Retry(Error::new(
             ErrorKind::PublishRejected,
             "an earlier attempt with this id is not stored yet",
         )),
-        Ok(Wire { error: None, stream, seq, duplicate }) if !stream.is_empty() => {
+        Ok(AckJson { error: None, stream, seq, duplicate }) if !stream.is_empty() => {
             Answer::Stored { stream, sequence: seq, duplicate }
         }
-        Ok(Wire { error: Some(e), .. }) => refused(&e),
+        Ok(AckJson { error: Some(e), .. }) => refused(&e),
         _ => Answer::Foreign(Error::new(
             ErrorKind::PublishRejected,
             "an answer was not a JetStream ack: another service answers on this topic",
@@ -78,8 +81,8 @@ pub(crate) fn classify(status: Option<u16>, payload: &[u8]) -> Answer<'_> {
     }
 }
 
-/// Which limit of a stream that discards new messages is reached. One code stands for every failure to store, and only the
-/// text says which one: these are all that are final.
+/// Which limit is reached of a stream that discards new messages. The server has one code (10077) for every failure to
+/// store, so only the text tells them apart. These three are final; all others may pass.
 fn full(description: &str) -> Option<&'static str> {
     match description {
         "maximum messages exceeded" => {
@@ -100,21 +103,25 @@ fn refused(e: &ApiError) -> Answer<'static> {
         Answer::Rejected(Error::new(kind, text).server(&*e.description).err_code_of(e.err_code))
     };
     match (e.err_code, e.code) {
-        (10071 | 10164, _) => rejected(ErrorKind::WrongSequence, "the expected last sequence does not match"),
-        (10054, _) => rejected(ErrorKind::TooLarge, "the message is over the stream's size limit"),
-        (10077, _) if full(&e.description).is_some() => {
+        (codes::WRONG_LAST_SEQUENCE | codes::WRONG_LAST_SEQUENCE_CONSTANT, _) => {
+            rejected(ErrorKind::WrongSequence, "the expected last sequence does not match")
+        }
+        (codes::MESSAGE_TOO_LARGE, _) => {
+            rejected(ErrorKind::TooLarge, "the message is over the stream's size limit")
+        }
+        (codes::STORE_FAILED, _) if full(&e.description).is_some() => {
             rejected(ErrorKind::StreamFull, full(&e.description).unwrap_or_default())
         }
-        (10166, _) => rejected(
+        (codes::TTL_DISABLED, _) => rejected(
             ErrorKind::NotSupported,
             "the stream takes no ttl: set allow_msg_ttl on it, or leave ttl out",
         ),
-        (10227, _) => rejected(
+        (codes::SOURCE_HEADER_RESERVED, _) => rejected(
             ErrorKind::InvalidHeader,
             "Nats-Stream-Source is the server's own header: leave it out of what is forwarded",
         ),
-        // The same id is still being stored, or the server is briefly unable or too busy: ask again.
-        (10158, _) | (_, 503 | 429) => Answer::Retry(
+        // The server still stores the same id, or cannot take the message for a moment.
+        (codes::DUPLICATE_IN_PROCESS, _) | (_, 503 | 429) => Answer::Retry(
             Error::new(ErrorKind::PublishRejected, "the server could not take the message yet")
                 .server(&*e.description)
                 .err_code_of(e.err_code),
@@ -129,7 +136,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// No answer, however broken, is a panic, or an ack that the server did not give.
+        /// A broken answer neither panics nor counts as an ack.
         #[test]
         fn any_answer(status in proptest::option::of(0u16..700), bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Answer::Stored { stream, sequence, .. } = classify(status, &bytes) {
@@ -138,9 +145,9 @@ mod tests {
             }
         }
 
-        /// The short way says what the long way says, or nothing.
+        /// `plain_ack` says the same as `classify`, or nothing.
         #[test]
-        fn the_short_way(stream in "[a-zA-Z0-9_-]{1,8}", other in "[a-zA-Z0-9_-]{1,8}", digits in "[0-9+ -]{0,22}", end in "[}, ]{0,3}", space: bool) {
+        fn plain_acks_agree_with_classify(stream in "[a-zA-Z0-9_-]{1,8}", other in "[a-zA-Z0-9_-]{1,8}", digits in "[0-9+ -]{0,22}", end in "[}, ]{0,3}", space: bool) {
             let gap = if space { " " } else { "" };
             let ack = format!("{{\"stream\":\"{stream}\",{gap}\"seq\":{digits}{end}");
             for stream in [&stream, &other] {
@@ -154,7 +161,7 @@ mod tests {
             }
         }
 
-        /// Every ack of the server is read as it is, and no error ever is an ack.
+        /// Every ack is read with its fields, and no error counts as an ack.
         #[test]
         fn well_formed_answers(stream in "[a-zA-Z0-9_-]{1,40}", sequence in 1u64.., duplicate: bool, code in 400u64..600, err_code: u32) {
             let ack = serde_json::json!({"stream": stream, "seq": sequence, "duplicate": duplicate, "domain": "x"});
@@ -191,7 +198,7 @@ mod tests {
         let stored = br#"{"stream":"S","seq":7,"duplicate":true}"#;
         assert!(matches!(classify(None, stored), Answer::Stored { sequence: 7, duplicate: true, .. }));
         assert!(matches!(classify(Some(503), b""), Answer::Retry(_)));
-        // The id is known, and its message is still on its way to a majority: no ack.
+        // The server knows the id, and a majority does not have the message yet: no ack.
         let early = br#"{"stream":"S","seq":0,"duplicate":true}"#;
         assert!(matches!(classify(None, early), Answer::Retry(_)));
         for (body, kind) in [

@@ -1,20 +1,22 @@
-//! What the server denies: its words read, and the error they become.
+//! The server's `-ERR` texts: permission violations and authentication errors.
+//!
+//! Core NATS reports these only as text, without a code, so the text decides here and nowhere else.
 
 use crate::error::{Error, ErrorKind};
 
-/// A topic that the server does not let us use.
+/// A topic that the server denies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Denied {
-    /// Publishing, else subscribing.
+    /// Whether publishing is denied, else subscribing.
     pub(crate) publish: bool,
     pub(crate) topic: String,
-    /// The queue group of a subscription, where it has one.
+    /// The queue group of a subscription, if it has one.
     pub(crate) group: Option<String>,
     text: String,
 }
 
 impl Denied {
-    /// Reads `Permissions Violation for Publish to "x"`, `… for Subscription to "x"`, and `… using queue "q"`.
+    /// Parses `Permissions Violation for Publish to "x"`, `… for Subscription to "x"`, and `… using queue "q"`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         const START: &str = "permissions violation for ";
         let start = text.get(..START.len())?;
@@ -30,8 +32,8 @@ impl Denied {
     }
 
     pub(crate) fn error(&self) -> Error {
-        let may_not = if self.publish { "publish" } else { "subscribe" };
-        let text = format!("the server does not let us {may_not} to {:?}: ask for the right", self.topic);
+        let operation = if self.publish { "publish" } else { "subscribe" };
+        let text = format!("the server denies permission to {operation} to {:?}: ask for it", self.topic);
         let e = Error::new(ErrorKind::Permission, text).topic(&*self.topic).server(&*self.text);
         match &self.group {
             Some(group) => e.group(group),
@@ -40,7 +42,7 @@ impl Denied {
     }
 }
 
-/// A text up to its closing quote, and what follows; the server escapes quotes and backslashes.
+/// Splits a text at its closing quote. The server escapes quotes and backslashes.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let (mut out, mut chars) = (String::new(), text.char_indices());
     while let Some((at, c)) = chars.next() {
@@ -53,8 +55,31 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// Whether a server's words are about who we are, not about what we did.
-pub(crate) fn is_auth(text: &str) -> bool {
+/// Why a connection failed or ended, and whether authentication is the reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cause {
+    pub(crate) text: String,
+    pub(crate) is_auth: bool,
+}
+
+impl Cause {
+    /// A cause that the server or the client reported as text. Neither gives a code.
+    pub(super) fn reported(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { is_auth: is_auth(&text), text }
+    }
+    /// A failure to get or use the credentials.
+    pub(super) fn auth(text: impl Into<String>) -> Self {
+        Self { text: text.into(), is_auth: true }
+    }
+    /// Any other cause.
+    pub(crate) fn other(text: impl Into<String>) -> Self {
+        Self { text: text.into(), is_auth: false }
+    }
+}
+
+/// Whether a server's error text is about authentication, not about an operation.
+pub(super) fn is_auth(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     text.contains("authorization violation") || text.contains("authentication")
 }
@@ -64,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_servers_words() {
+    fn the_texts_of_the_server() {
         for (text, expected) in [
             (r#"Permissions Violation for Publish to "a.b""#, Some((true, "a.b", None))),
             (r#"Permissions Violation for Subscription to "a.*""#, Some((false, "a.*", None))),
