@@ -244,17 +244,17 @@ export class DeadLetter extends Body {
   readonly position: number;
   /** The topic it was sent to. */
   readonly topic: string;
-  /** The stream it is from. */
+  /** The stream it came from. */
   readonly stream: string;
   /** Its sequence there. */
   readonly sequence: number;
   /** The group that could not handle it. */
   readonly group: string;
-  /** What the last attempt failed with. */
+  /** The error of the last attempt. */
   readonly reason: string;
   /** How often the server delivered it. */
   readonly attempts: number;
-  /** How often handlers failed on it, or died with it. */
+  /** How often a handler failed on it, or died with it. */
   readonly failures: number;
   /** When it became a dead letter. */
   readonly time: Date;
@@ -262,7 +262,7 @@ export class DeadLetter extends Body {
   readonly key: string | undefined;
   /** The id it was sent with. */
   readonly id: string | undefined;
-  /** Its own headers. */
+  /** The headers it was sent with. */
   readonly headers: Readonly<Record<string, string>>;
   /** The size of a body that was not kept with the letter; a replay takes it from the stream. */
   readonly truncated: number | undefined;

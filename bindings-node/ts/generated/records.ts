@@ -3,50 +3,51 @@
 /**
  * The state of a connection.
  *
- * `connecting`: No server was reached yet.
+ * `connecting`: Not connected yet.
  *
- * `connected`: A server answers.
+ * `connected`: Connected.
  *
- * `disconnected`: The server was lost; reconnecting goes on.
+ * `disconnected`: The connection was lost; the bus reconnects.
  *
- * `closed`: Closed by its owner, or reconnecting was given up.
+ * `closed`: The owner closed the bus, or reconnecting was given up.
  */
 export type State = "connecting" | "connected" | "disconnected" | "closed";
 
 /**
- * What JetStream says.
+ * The state of JetStream.
  *
- * `off`: It is not used: the bus is in core mode.
+ * `off`: Not used: the bus is in core mode.
  *
  * `ok`: It answers.
  *
- * `failed`: It does not answer, or is not there: see the problems.
+ * `failed`: It does not answer, or is not enabled: see the problems.
  *
- * `unknown`: It could not be asked: there is no connection, or no right to (`$JS.API.INFO`).
+ * `unknown`: Unknown: there is no connection, or no permission on `$JS.API.INFO`.
  */
 export type JetStreamHealth = "off" | "ok" | "failed" | "unknown";
 
 /**
  * What happened.
  *
- * `connecting`: A server could not be reached, and others, or the same later, are tried. At most one a second.
+ * `connecting`: A connection attempt failed; others follow. At most one event a second.
  *
- * `connected`: The first server was reached.
+ * `connected`: The bus connected for the first time.
  *
- * `disconnected`: The server was lost; reconnecting goes on.
+ * `disconnected`: The connection was lost; the bus reconnects.
  *
- * `reconnected`: A server was reached again.
+ * `reconnected`: The bus connected again.
  *
- * `auth_failed`: A server refused the credentials, or they expired or were revoked; reconnecting goes on with fresh
- * ones.
+ * `auth_failed`: A server refused the credentials, or they expired or were revoked. The bus keeps reconnecting with
+ * fresh ones.
  *
  * `lame_duck`: The server is about to shut down.
  *
- * `slow_consumer`: Core messages were dropped because a consumer is too slow. At most one a second for each topic.
+ * `slow_consumer`: The client dropped core messages because a consumer is too slow. At most one event a second for each
+ * topic.
  *
- * `permission_denied`: The server denies a topic. At most one a second for each.
+ * `permission_denied`: The server denies a topic. At most one event a second for each topic.
  *
- * `closed`: The end: closed by its owner, or reconnecting was given up.
+ * `closed`: The end: the owner closed the bus, or reconnecting was given up.
  */
 export type ConnectionEventKind =
   | "connecting"
@@ -60,38 +61,38 @@ export type ConnectionEventKind =
   | "closed";
 
 /**
- * How much a notice matters.
+ * The severity of a notice.
  *
- * `info`: It is as it should be.
+ * `info`: Normal.
  *
- * `warning`: Somebody should look at it.
+ * `warning`: An operator should check it.
  *
- * `error`: Something does not go on.
+ * `error`: Something has stopped working.
  */
 export type NoticeLevel = "info" | "warning" | "error";
 
 /**
  * What a notice is about.
  *
- * `connection`: The connection: lost, made again, refused, given up.
+ * `connection`: The connection: lost, restored, refused, given up.
  *
  * `stream_declared`: A stream was declared.
  *
- * `retry`: A handler failed, and its message will come again.
+ * `retry`: A handler failed, and its message will be redelivered.
  *
- * `dead_letter`: A message became a dead letter, or could not be made one.
+ * `dead_letter`: A message became a dead letter, or could not become one.
  *
- * `given_back`: Messages were given back unbegun, for other workers.
+ * `given_back`: Messages were returned unhandled, for other workers.
  *
- * `slow_consumer`: Core messages were dropped because a consumer is too slow.
+ * `slow_consumer`: The client dropped core messages because a consumer is too slow.
  *
- * `consumer_failed`: A consumer cannot go on.
+ * `consumer_failed`: A consumer failed.
  *
- * `failures_unseen`: Sends failed, and their failures were never asked for.
+ * `failures_unseen`: Sends failed, and no caller or listener received the errors.
  *
- * `setting`: A setting is allowed and still unwise.
+ * `setting`: A setting is allowed and unwise.
  *
- * `closed`: The bus is closed: nothing follows.
+ * `closed`: The bus is closed: no notice follows.
  */
 export type NoticeKind =
   | "connection"
@@ -145,13 +146,13 @@ export interface ServerInfo {
   readonly name: string;
   /** Its version. */
   readonly version: string;
-  /** Its host as it names itself. */
+  /** Its host, as the server reports it. */
   readonly host: string;
   /** Its port. */
   readonly port: number;
   /** The largest message it takes, in bytes. */
   readonly maxPayload: number;
-  /** Whether JetStream is on. */
+  /** Whether JetStream is enabled. */
   readonly jetstream: boolean;
   /** The cluster it belongs to. */
   readonly cluster?: string;
@@ -179,19 +180,19 @@ export interface StreamInfo {
   readonly duplicateWindow: number;
 }
 
-/** A consumer of a stream as the server describes it. */
+/** A consumer of a stream, as the server describes it. */
 export interface ConsumerInfo {
-  /** Its name: for a durable the group's. */
+  /** Its name. For a durable, the group's. */
   readonly name: string;
   /** The stream it reads. */
   readonly stream: string;
-  /** Whether it stays when its last worker leaves. */
+  /** Whether it is durable: it stays when its last worker leaves. */
   readonly durable: boolean;
-  /** The topics it is for; empty when it is for the whole stream. */
+  /** Its filter subjects. Empty: the whole stream. */
   readonly topics: string[];
-  /** Messages it has not delivered yet. */
+  /** Messages not delivered yet. */
   readonly pending: number;
-  /** Messages delivered and not settled yet. */
+  /** Messages delivered and not acked yet. */
   readonly ackPending: number;
   /** Of these, messages delivered more than once. */
   readonly redelivered: number;
@@ -199,94 +200,90 @@ export interface ConsumerInfo {
   readonly waiting: number;
   /** Sequence of the last message delivered. */
   readonly deliveredSequence: number;
-  /** Sequence up to which every message is settled. */
+  /** Sequence up to which every message is acked. */
   readonly settledSequence: number;
-  /** How long it waits for an ack before it delivers a message again. In milliseconds. */
+  /** How long it waits for an ack before it redelivers a message. In milliseconds. */
   readonly ackWait: number;
-  /** Messages that may be unsettled at once; none for without limit. */
+  /** The most unacked messages at once. None: unlimited. */
   readonly maxAckPending?: number;
-  /** Deliveries of one message at most; none for without limit. */
+  /** The most deliveries of a message. None: unlimited. */
   readonly maxDeliver?: number;
   /** Whether an operator paused it. */
   readonly paused: boolean;
 }
 
-/** A consumer, or a responder, that is open or has failed. */
+/** The health of a consumer or responder, open or failed. */
 export interface ConsumerHealth {
-  /** Its topic, with its wildcards. */
+  /** Its topic, with wildcards. */
   readonly topic: string;
   /** Its group. */
   readonly group: string;
-  /** The stream it reads; none in core mode. */
+  /** The stream it reads. None in core mode. */
   readonly stream?: string;
-  /** Why it cannot go on; none while it does. */
+  /** Why it has failed. None while it works. */
   readonly error?: string;
   /** The code of that error. */
   readonly code?: string;
 }
 
-/** How a bus is: for readiness and liveness endpoints, and for whoever looks after it. */
+/** The health of a bus: for readiness and liveness endpoints, and for operators. */
 export interface Health {
-  /** Whether it can do its work now, which is when there are no problems: readiness. */
+  /** Readiness: whether the bus works now, that is, has no problems. */
   readonly ok: boolean;
-  /**
-   * Whether it needs no help: false when only a new bus, consumer or process mends it, and not while it is
-   * reconnecting: liveness.
-   */
+  /** Liveness: false when only a new bus, consumer or process helps. True while the bus is reconnecting. */
   readonly alive: boolean;
   /**
-   * Where the connection stands. `connecting`: No server was reached yet. `connected`: A server answers.
-   * `disconnected`: The server was lost; reconnecting goes on. `closed`: Closed by its owner, or reconnecting was given
-   * up.
+   * The state of the connection. `connecting`: Not connected yet. `connected`: Connected. `disconnected`: The
+   * connection was lost; the bus reconnects. `closed`: The owner closed the bus, or reconnecting was given up.
    */
   readonly state: State;
-  /** The server connected to, or last connected to, as `host:port`. */
+  /** The current or last server, as `host:port`. */
   readonly server?: string;
   /**
-   * A round trip to the server and back, through all that is queued before it; none without an answer in time. In
+   * The round-trip time to the server, behind everything queued before it. None without an answer in time. In
    * milliseconds.
    */
   readonly rtt?: number;
   /**
-   * What JetStream says. `off`: It is not used: the bus is in core mode. `ok`: It answers. `failed`: It does not
-   * answer, or is not there: see the problems. `unknown`: It could not be asked: there is no connection, or no right to
-   * (`$JS.API.INFO`).
+   * The state of JetStream. `off`: Not used: the bus is in core mode. `ok`: It answers. `failed`: It does not answer,
+   * or is not enabled: see the problems. `unknown`: Unknown: there is no connection, or no permission on
+   * `$JS.API.INFO`.
    */
   readonly jetstream: JetStreamHealth;
-  /** Connections made again after a loss. */
+  /** Reconnects so far. */
   readonly reconnects: number;
-  /** Sends that have no outcome yet. */
+  /** Sends without an outcome. */
   readonly pendingSends: number;
   /**
-   * Consumers and responders, but for those that were closed. One that has failed stays, closed or not, until another
-   * one of its topic and group is opened, or it is dismissed (`dismiss`).
+   * Open and failed consumers and responders. A failed one stays, closed or not, until another one of its topic and
+   * group opens, or `dismiss` removes it.
    */
   readonly consumers: ConsumerHealth[];
-  /** What is wrong, each with what to do; empty when it is ok. */
+  /** The problems, each with what to do. Empty when `ok`. */
   readonly problems: string[];
 }
 
-/** Something that happened to a connection. */
+/** An event of a connection. */
 export interface ConnectionEvent {
   /**
-   * What. `connecting`: A server could not be reached, and others, or the same later, are tried. At most one a second.
-   * `connected`: The first server was reached. `disconnected`: The server was lost; reconnecting goes on.
-   * `reconnected`: A server was reached again. `auth_failed`: A server refused the credentials, or they expired or were
-   * revoked; reconnecting goes on with fresh ones. `lame_duck`: The server is about to shut down. `slow_consumer`: Core
-   * messages were dropped because a consumer is too slow. At most one a second for each topic. `permission_denied`: The
-   * server denies a topic. At most one a second for each. `closed`: The end: closed by its owner, or reconnecting was
-   * given up.
+   * What happened. `connecting`: A connection attempt failed; others follow. At most one event a second. `connected`:
+   * The bus connected for the first time. `disconnected`: The connection was lost; the bus reconnects. `reconnected`:
+   * The bus connected again. `auth_failed`: A server refused the credentials, or they expired or were revoked. The bus
+   * keeps reconnecting with fresh ones. `lame_duck`: The server is about to shut down. `slow_consumer`: The client
+   * dropped core messages because a consumer is too slow. At most one event a second for each topic.
+   * `permission_denied`: The server denies a topic. At most one event a second for each topic. `closed`: The end: the
+   * owner closed the bus, or reconnecting was given up.
    */
   readonly kind: ConnectionEventKind;
   /** The server concerned, as `host:port`. */
   readonly server?: string;
-  /** Why, in words; never a secret. */
+  /** Why, as text without secrets. */
   readonly cause?: string;
   /** The topic concerned. */
   readonly topic?: string;
-  /** When. */
+  /** When it happened. */
   readonly time: Date;
-  /** Events before this one that this listener was too slow for. */
+  /** Earlier events that this listener missed because it was too slow. */
   readonly missed: number;
 }
 
@@ -296,23 +293,20 @@ export function readConnectionEvent(found: unknown): ConnectionEvent {
   return { ...of, time: new Date(of.time) };
 }
 
-/** Something to read in the logs. */
+/** A line for the logs. */
 export interface Notice {
-  /**
-   * How much it matters. `info`: It is as it should be. `warning`: Somebody should look at it. `error`: Something does
-   * not go on.
-   */
+  /** Its severity. `info`: Normal. `warning`: An operator should check it. `error`: Something has stopped working. */
   readonly level: NoticeLevel;
   /**
-   * What it is about. `connection`: The connection: lost, made again, refused, given up. `stream_declared`: A stream
-   * was declared. `retry`: A handler failed, and its message will come again. `dead_letter`: A message became a dead
-   * letter, or could not be made one. `given_back`: Messages were given back unbegun, for other workers.
-   * `slow_consumer`: Core messages were dropped because a consumer is too slow. `consumer_failed`: A consumer cannot go
-   * on. `failures_unseen`: Sends failed, and their failures were never asked for. `setting`: A setting is allowed and
-   * still unwise. `closed`: The bus is closed: nothing follows.
+   * What it is about. `connection`: The connection: lost, restored, refused, given up. `stream_declared`: A stream was
+   * declared. `retry`: A handler failed, and its message will be redelivered. `dead_letter`: A message became a dead
+   * letter, or could not become one. `given_back`: Messages were returned unhandled, for other workers.
+   * `slow_consumer`: The client dropped core messages because a consumer is too slow. `consumer_failed`: A consumer
+   * failed. `failures_unseen`: Sends failed, and no caller or listener received the errors. `setting`: A setting is
+   * allowed and unwise. `closed`: The bus is closed: no notice follows.
    */
   readonly kind: NoticeKind;
-  /** What happened, in words; never a secret. */
+  /** What happened, as text without secrets. */
   readonly text: string;
   /** The topic concerned. */
   readonly topic?: string;
@@ -320,9 +314,9 @@ export interface Notice {
   readonly group?: string;
   /** The stream concerned. */
   readonly stream?: string;
-  /** When. */
+  /** When it happened. */
   readonly time: Date;
-  /** Notices before this one that this listener was too slow for. */
+  /** Earlier notices that this listener missed because it was too slow. */
   readonly missed: number;
 }
 
@@ -332,11 +326,11 @@ export function readNotice(found: unknown): Notice {
   return { ...of, time: new Date(of.time) };
 }
 
-/** What the bus has counted since it was opened. */
+/** The counters of a bus since it was opened. */
 export interface Metrics {
   /** Sends that were accepted. */
   readonly sent: number;
-  /** Sends the server confirmed as stored (JetStream), or that were handed to a live connection (core). */
+  /** Sends that the server confirmed as stored (JetStream), or that a live connection took (core). */
   readonly acked: number;
   /** Of these, sends that were already stored under the same id. */
   readonly duplicates: number;
@@ -348,13 +342,13 @@ export interface Metrics {
   readonly retried: number;
   /** Messages received. */
   readonly received: number;
-  /** Of these, messages delivered before. */
+  /** Of these, redeliveries. */
   readonly redelivered: number;
   /** Messages settled: acked, naked or terminated. */
   readonly settled: number;
-  /** Of these, messages given back unbegun, for other workers. */
+  /** Of these, messages that were returned unhandled, for other workers. */
   readonly givenBack: number;
-  /** Messages given back for a retry after their handler failed. */
+  /** Messages that were naked for a retry after their handler failed. */
   readonly retries: number;
   /** Handlers that failed or rejected their message. */
   readonly handlerErrors: number;
@@ -362,6 +356,6 @@ export interface Metrics {
   readonly deadLetters: number;
   /** Core messages dropped because a consumer was too slow. */
   readonly slowConsumer: number;
-  /** Connections made again after a loss. */
+  /** Reconnects. */
   readonly reconnects: number;
 }

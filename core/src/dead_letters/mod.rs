@@ -102,14 +102,13 @@ impl DeadLetters {
         self.stream.get_or_try_init(|| find).await.map(String::as_str)
     }
 
-    /// Handles the letters that exist at the start. A replay that fails again becomes a new letter, so a loop over all
-    /// letters would never end.
-    async fn each(&self, action: Action) -> Result<u64> {
-        let (list, mut done) = (self.list(), 0);
-        while let Some(letter) = list.next().await? {
-            done += match action {
-                Action::Replay => self.replay(&letter).await.map(|()| 1)?,
-                Action::Discard => u64::from(self.discard(&letter).await?),
+    /// Lists the letters that exist when the listing begins, oldest first.
+    pub fn list(&self) -> DeadLetterCursor {
+        DeadLetterCursor::new(self.clone())
+    }
+
+    /// The current last position. A loop that replays letters must stop here, because a message that fails again becomes a
+    /// new letter.
     pub async fn last(&self) -> Result<u64> {
         match self.shared.stream(&letters_stream(self.stream().await?)).await {
             Ok(info) => Ok(info.last_sequence),
@@ -222,28 +221,14 @@ impl DeadLetters {
         self.each(Action::Discard).await
     }
 
-<<<<<<< HEAD
-    /// What becomes a dead letter meanwhile is left for the next time: a replay that fails would never end.
-    async fn each(&self, act: Act) -> Result<u64> {
-        let (list, mut done) = (self.list(), 0);
-        while let Some(letter) = list.next().await? {
-            done += match act {
-                Act::Replay => self.replay(&letter).await.map(|()| 1)?,
-                Act::Discard => u64::from(self.discard(&letter).await?),
-=======
     /// Handles the letters that exist at the start. A replay that fails again becomes a new letter, so a loop over all
     /// letters would never end.
     async fn each(&self, action: Action) -> Result<u64> {
-        let last = self.last().await?;
-        let (mut at, mut done) = (0, 0);
-        while let Some(letter) = self.next_after(at).await?
-            && letter.position <= last
-        {
-            at = letter.position;
+        let (list, mut done) = (self.list(), 0);
+        while let Some(letter) = list.next().await? {
             done += match action {
                 Action::Replay => self.replay(&letter).await.map(|()| 1)?,
                 Action::Discard => u64::from(self.discard(&letter).await?),
->>>>>>> words
             };
         }
         Ok(done)

@@ -248,17 +248,17 @@ class DeadLetter(Body):
         self.topic: str = found["topic"]
         """The topic it was sent to."""
         self.stream: str = found["stream"]
-        """The stream it is from."""
+        """The stream it came from."""
         self.sequence: int = found["sequence"]
         """Its sequence there."""
         self.group: str = found["group"]
         """The group that could not handle it."""
         self.reason: str = found["reason"]
-        """What the last attempt failed with."""
+        """The error of the last attempt."""
         self.attempts: int = found["attempts"]
         """How often the server delivered it."""
         self.failures: int = found["failures"]
-        """How often handlers failed on it, or died with it."""
+        """How often a handler failed on it, or died with it."""
         self.time: datetime = datetime.fromtimestamp(found["time"], UTC)
         """When it became a dead letter. In UTC."""
         self.key: str | None = found["key"]
@@ -266,7 +266,7 @@ class DeadLetter(Body):
         self.id: str | None = found["id"]
         """The id it was sent with."""
         self.headers: MessageHeaders = MessageHeaders([(n, v) for n, v in found["headers"]])
-        """Its own headers."""
+        """The headers it was sent with."""
         self.truncated: int | None = found["truncated"]
         """The size of a body that was not kept with the letter; a replay takes it from the stream."""
 

@@ -35,13 +35,13 @@ State: TypeAlias = Literal[
 ]
 """The state of a connection.
 
-``connecting``: No server was reached yet.
+``connecting``: Not connected yet.
 
-``connected``: A server answers.
+``connected``: Connected.
 
-``disconnected``: The server was lost; reconnecting goes on.
+``disconnected``: The connection was lost; the bus reconnects.
 
-``closed``: Closed by its owner, or reconnecting was given up.
+``closed``: The owner closed the bus, or reconnecting was given up.
 """
 
 JetStreamHealth: TypeAlias = Literal[
@@ -50,15 +50,15 @@ JetStreamHealth: TypeAlias = Literal[
     "failed",
     "unknown",
 ]
-"""What JetStream says.
+"""The state of JetStream.
 
-``off``: It is not used: the bus is in core mode.
+``off``: Not used: the bus is in core mode.
 
 ``ok``: It answers.
 
-``failed``: It does not answer, or is not there: see the problems.
+``failed``: It does not answer, or is not enabled: see the problems.
 
-``unknown``: It could not be asked: there is no connection, or no right to (``$JS.API.INFO``).
+``unknown``: Unknown: there is no connection, or no permission on ``$JS.API.INFO``.
 """
 
 EventKind: TypeAlias = Literal[
@@ -74,24 +74,25 @@ EventKind: TypeAlias = Literal[
 ]
 """What happened.
 
-``connecting``: A server could not be reached, and others, or the same later, are tried. At most one a second.
+``connecting``: A connection attempt failed; others follow. At most one event a second.
 
-``connected``: The first server was reached.
+``connected``: The bus connected for the first time.
 
-``disconnected``: The server was lost; reconnecting goes on.
+``disconnected``: The connection was lost; the bus reconnects.
 
-``reconnected``: A server was reached again.
+``reconnected``: The bus connected again.
 
-``auth_failed``: A server refused the credentials, or they expired or were revoked; reconnecting goes on with fresh
-ones.
+``auth_failed``: A server refused the credentials, or they expired or were revoked. The bus keeps reconnecting with
+fresh ones.
 
 ``lame_duck``: The server is about to shut down.
 
-``slow_consumer``: Core messages were dropped because a consumer is too slow. At most one a second for each topic.
+``slow_consumer``: The client dropped core messages because a consumer is too slow. At most one event a second for each
+topic.
 
-``permission_denied``: The server denies a topic. At most one a second for each.
+``permission_denied``: The server denies a topic. At most one event a second for each topic.
 
-``closed``: The end: closed by its owner, or reconnecting was given up.
+``closed``: The end: the owner closed the bus, or reconnecting was given up.
 """
 
 Level: TypeAlias = Literal[
@@ -99,13 +100,13 @@ Level: TypeAlias = Literal[
     "warning",
     "error",
 ]
-"""How much a notice matters.
+"""The severity of a notice.
 
-``info``: It is as it should be.
+``info``: Normal.
 
-``warning``: Somebody should look at it.
+``warning``: An operator should check it.
 
-``error``: Something does not go on.
+``error``: Something has stopped working.
 """
 
 NoticeKind: TypeAlias = Literal[
@@ -122,25 +123,25 @@ NoticeKind: TypeAlias = Literal[
 ]
 """What a notice is about.
 
-``connection``: The connection: lost, made again, refused, given up.
+``connection``: The connection: lost, restored, refused, given up.
 
 ``stream_declared``: A stream was declared.
 
-``retry``: A handler failed, and its message will come again.
+``retry``: A handler failed, and its message will be redelivered.
 
-``dead_letter``: A message became a dead letter, or could not be made one.
+``dead_letter``: A message became a dead letter, or could not become one.
 
-``given_back``: Messages were given back unbegun, for other workers.
+``given_back``: Messages were returned unhandled, for other workers.
 
-``slow_consumer``: Core messages were dropped because a consumer is too slow.
+``slow_consumer``: The client dropped core messages because a consumer is too slow.
 
-``consumer_failed``: A consumer cannot go on.
+``consumer_failed``: A consumer failed.
 
-``failures_unseen``: Sends failed, and their failures were never asked for.
+``failures_unseen``: Sends failed, and no caller or listener received the errors.
 
-``setting``: A setting is allowed and still unwise.
+``setting``: A setting is allowed and unwise.
 
-``closed``: The bus is closed: nothing follows.
+``closed``: The bus is closed: no notice follows.
 """
 
 StreamLayout: TypeAlias = Literal[
@@ -195,13 +196,13 @@ class ServerInfo:
     version: str
     """Its version."""
     host: str
-    """Its host as it names itself."""
+    """Its host, as the server reports it."""
     port: int
     """Its port."""
     max_payload: int
     """The largest message it takes, in bytes."""
     jetstream: bool
-    """Whether JetStream is on."""
+    """Whether JetStream is enabled."""
     cluster: str | None
     """The cluster it belongs to."""
 
@@ -264,20 +265,20 @@ class StreamInfo:
 
 @dataclasses.dataclass(frozen=True)
 class ConsumerInfo:
-    """A consumer of a stream as the server describes it."""
+    """A consumer of a stream, as the server describes it."""
 
     name: str
-    """Its name: for a durable the group's."""
+    """Its name. For a durable, the group's."""
     stream: str
     """The stream it reads."""
     durable: bool
-    """Whether it stays when its last worker leaves."""
+    """Whether it is durable: it stays when its last worker leaves."""
     topics: list[str]
-    """The topics it is for; empty when it is for the whole stream."""
+    """Its filter subjects. Empty: the whole stream."""
     pending: int
-    """Messages it has not delivered yet."""
+    """Messages not delivered yet."""
     ack_pending: int
-    """Messages delivered and not settled yet."""
+    """Messages delivered and not acked yet."""
     redelivered: int
     """Of these, messages delivered more than once."""
     waiting: int
@@ -285,13 +286,13 @@ class ConsumerInfo:
     delivered_sequence: int
     """Sequence of the last message delivered."""
     settled_sequence: int
-    """Sequence up to which every message is settled."""
+    """Sequence up to which every message is acked."""
     ack_wait: float
-    """How long it waits for an ack before it delivers a message again. In seconds."""
+    """How long it waits for an ack before it redelivers a message. In seconds."""
     max_ack_pending: int | None
-    """Messages that may be unsettled at once; none for without limit."""
+    """The most unacked messages at once. None: unlimited."""
     max_deliver: int | None
-    """Deliveries of one message at most; none for without limit."""
+    """The most deliveries of a message. None: unlimited."""
     paused: bool
     """Whether an operator paused it."""
 
@@ -320,16 +321,16 @@ class ConsumerInfo:
 
 @dataclasses.dataclass(frozen=True)
 class ConsumerHealth:
-    """A consumer, or a responder, that is open or has failed."""
+    """The health of a consumer or responder, open or failed."""
 
     topic: str
-    """Its topic, with its wildcards."""
+    """Its topic, with wildcards."""
     group: str
     """Its group."""
     stream: str | None
-    """The stream it reads; none in core mode."""
+    """The stream it reads. None in core mode."""
     error: str | None
-    """Why it cannot go on; none while it does."""
+    """Why it has failed. None while it works."""
     code: str | None
     """The code of that error."""
 
@@ -349,37 +350,34 @@ class ConsumerHealth:
 
 @dataclasses.dataclass(frozen=True)
 class Health:
-    """How a bus is: for readiness and liveness endpoints, and for whoever looks after it."""
+    """The health of a bus: for readiness and liveness endpoints, and for operators."""
 
     ok: bool
-    """Whether it can do its work now, which is when there are no problems: readiness."""
+    """Readiness: whether the bus works now, that is, has no problems."""
     alive: bool
-    """Whether it needs no help: false when only a new bus, consumer or process mends it, and not while it is
-    reconnecting: liveness.
-    """
+    """Liveness: false when only a new bus, consumer or process helps. True while the bus is reconnecting."""
     state: State
-    """Where the connection stands."""
+    """The state of the connection."""
     server: str | None
-    """The server connected to, or last connected to, as ``host:port``."""
+    """The current or last server, as ``host:port``."""
     rtt: float | None
-    """A round trip to the server and back, through all that is queued before it; none without an answer in time.
+    """The round-trip time to the server, behind everything queued before it. None without an answer in time.
 
     In seconds.
     """
     jetstream: JetStreamHealth
-    """What JetStream says."""
+    """The state of JetStream."""
     reconnects: int
-    """Connections made again after a loss."""
+    """Reconnects so far."""
     pending_sends: int
-    """Sends that have no outcome yet."""
+    """Sends without an outcome."""
     consumers: list[ConsumerHealth]
-    """Consumers and responders, but for those that were closed.
+    """Open and failed consumers and responders.
 
-    One that has failed stays, closed or not, until another one of its topic and group is opened, or it is dismissed
-    (``dismiss``).
+    A failed one stays, closed or not, until another one of its topic and group opens, or ``dismiss`` removes it.
     """
     problems: list[str]
-    """What is wrong, each with what to do; empty when it is ok."""
+    """The problems, each with what to do. Empty when ``ok``."""
 
     @classmethod
     def _of(cls, found: dict[str, Any]) -> Health:
@@ -402,20 +400,20 @@ class Health:
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """Something that happened to a connection."""
+    """An event of a connection."""
 
     kind: EventKind
-    """What."""
+    """What happened."""
     server: str | None
     """The server concerned, as ``host:port``."""
     cause: str | None
-    """Why, in words; never a secret."""
+    """Why, as text without secrets."""
     topic: str | None
     """The topic concerned."""
     time: datetime
-    """When. In UTC."""
+    """When it happened. In UTC."""
     missed: int
-    """Events before this one that this listener was too slow for."""
+    """Earlier events that this listener missed because it was too slow."""
 
     @classmethod
     def _of(cls, found: dict[str, Any]) -> Event:
@@ -434,14 +432,14 @@ class Event:
 
 @dataclasses.dataclass(frozen=True)
 class Notice:
-    """Something to read in the logs."""
+    """A line for the logs."""
 
     level: Level
-    """How much it matters."""
+    """Its severity."""
     kind: NoticeKind
     """What it is about."""
     text: str
-    """What happened, in words; never a secret."""
+    """What happened, as text without secrets."""
     topic: str | None
     """The topic concerned."""
     group: str | None
@@ -449,9 +447,9 @@ class Notice:
     stream: str | None
     """The stream concerned."""
     time: datetime
-    """When. In UTC."""
+    """When it happened. In UTC."""
     missed: int
-    """Notices before this one that this listener was too slow for."""
+    """Earlier notices that this listener missed because it was too slow."""
 
     @classmethod
     def _of(cls, found: dict[str, Any]) -> Notice:
@@ -471,12 +469,12 @@ class Notice:
 
 
 class MetricsSnapshot(TypedDict):
-    """What the bus has counted since it was opened."""
+    """The counters of a bus since it was opened."""
 
     sent: int
     """Sends that were accepted."""
     acked: int
-    """Sends the server confirmed as stored (JetStream), or that were handed to a live connection (core)."""
+    """Sends that the server confirmed as stored (JetStream), or that a live connection took (core)."""
     duplicates: int
     """Of these, sends that were already stored under the same id."""
     rejected: int
@@ -488,13 +486,13 @@ class MetricsSnapshot(TypedDict):
     received: int
     """Messages received."""
     redelivered: int
-    """Of these, messages delivered before."""
+    """Of these, redeliveries."""
     settled: int
     """Messages settled: acked, naked or terminated."""
     given_back: int
-    """Of these, messages given back unbegun, for other workers."""
+    """Of these, messages that were returned unhandled, for other workers."""
     retries: int
-    """Messages given back for a retry after their handler failed."""
+    """Messages that were naked for a retry after their handler failed."""
     handler_errors: int
     """Handlers that failed or rejected their message."""
     dead_letters: int
@@ -502,4 +500,4 @@ class MetricsSnapshot(TypedDict):
     slow_consumer: int
     """Core messages dropped because a consumer was too slow."""
     reconnects: int
-    """Connections made again after a loss."""
+    """Reconnects."""
