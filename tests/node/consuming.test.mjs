@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { after, before, test } from "node:test";
-import { connect, NotFoundError, Reject, RetryAfter, Timeout } from "nats-eventbus";
+import { ClosedError, connect, NotFoundError, Reject, RetryAfter, Timeout } from "nats-eventbus";
 import { eventually, startServer } from "../support/server.mjs";
 import { api } from "./raw.mjs";
 import { failed, gated, groupState, inTime, make, open, reaches, silence, stored } from "./world.mjs";
@@ -358,4 +358,19 @@ test("at least once: what a worker that is killed had taken or buffered comes to
     Array.from({ length: 19 }, (_, n) => n + 1),
   );
   assert.ok(got.every((m) => m.attempt >= 2));
+});
+
+test("a fetch that is cut short by a close gives what it has; with nothing it fails with the reason", async (t) => {
+  const b = await own(t);
+  const c = await consumer(t, b, "c.short");
+  await b.producer("c.short").sendMany(["1", "2"]);
+  const fetching = c.fetch(5, { timeout: 30_000 });
+  await eventually(() => b.metrics().received === 2, { what: "both received" });
+  await later(20); // what is received is buffered: now it is taken
+  await c.close();
+  assert.deepEqual(
+    (await fetching).map((m) => m.text()),
+    ["1", "2"],
+  );
+  await assert.rejects(c.fetch(1, { timeout: 30_000 }), ClosedError);
 });

@@ -341,3 +341,39 @@ async fn a_crash_loses_nothing_buffered() {
     assert!(got.iter().map(|d| d.meta.as_ref().unwrap().sequence).eq(2..=20));
     assert!(got.iter().all(|d| d.attempt() == 2));
 }
+
+/// Lets a fetch run until it has taken so many messages.
+async fn lets_take(bus: &Bus, fetching: &mut (impl Future + Unpin), count: u64) {
+    while bus.metrics().received < count {
+        assert!(tokio::time::timeout(MS(20), &mut *fetching).await.is_err(), "it ended");
+    }
+    // What is received is buffered; now it is taken.
+    assert!(tokio::time::timeout(MS(20), fetching).await.is_err(), "it ended");
+}
+
+/// Consuming: a fetch that is cut short by a close gives what it has; with nothing it fails with the reason.
+#[tokio::test]
+async fn a_fetch_that_is_cut_short() {
+    let server = Server::jetstream();
+    let bus = server.bus(true).await;
+    send(&bus, "t", 2).await;
+    let c = bus.consumer("t", group()).await.unwrap();
+    let mut fetching = Box::pin(c.fetch(5, MS(30_000)));
+    lets_take(&bus, &mut fetching, 2).await;
+    c.close().await.unwrap();
+    assert_eq!(fetching.await.unwrap().len(), 2);
+    assert_eq!(c.fetch(1, MS(30_000)).await.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+/// Consuming: a fetch that is given up puts back what it had taken: it is handed out again, first.
+#[tokio::test]
+async fn a_fetch_that_is_given_up() {
+    let server = Server::jetstream();
+    let bus = server.bus(true).await;
+    send(&bus, "t", 2).await;
+    let c = bus.consumer("t", group()).await.unwrap();
+    let mut fetching = Box::pin(c.fetch(5, MS(30_000)));
+    lets_take(&bus, &mut fetching, 2).await;
+    drop(fetching);
+    assert!(many(&c, 2).await.iter().all(|d| d.attempt() == 1), "they left this consumer");
+}

@@ -15,6 +15,26 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// What an unfinished fetch has taken.
+struct Taken<'a> {
+    by: &'a Consumer,
+    messages: Vec<Delivery>,
+}
+
+impl Taken<'_> {
+    fn keep(mut self) -> Vec<Delivery> {
+        std::mem::take(&mut self.messages)
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if !self.messages.is_empty() {
+            self.by.put_back(std::mem::take(&mut self.messages));
+        }
+    }
+}
+
 impl Consumer {
     /// Waits for the next message; `None` once the consumer was closed.
     ///
@@ -39,24 +59,33 @@ impl Consumer {
         }
     }
 
-    /// Waits up to `timeout` for up to `max` messages; fewer, or none, when the time runs out first.
+    /// Waits up to `timeout` for up to `max` messages. Gives fewer, or none, when the time runs out first, and fewer when
+    /// the consumer ends meanwhile.
+    ///
+    /// Dropping the future puts back what it had taken: it is handed out again, first.
+    ///
+    /// # Errors
+    /// `Config` for `max` 0. Without any message: `Closed`, or why the consumer cannot continue.
     pub async fn fetch(&self, max: usize, timeout: Duration) -> Result<Vec<Delivery>> {
         if max == 0 {
             return Err(Error::config("fetch of 0 messages: ask for 1 or more"));
         }
-        let (until, mut out) = (tokio::time::Instant::now() + timeout, Vec::new());
+        let until = tokio::time::Instant::now() + timeout;
+        let mut taken = Taken { by: self, messages: Vec::new() };
         loop {
-            match self.take(max - out.len(), &mut out) {
-                Ok(true) => self.want(max - out.len()),
-                Ok(false) if out.is_empty() => {
+            let left = max - taken.messages.len();
+            match self.take(left, &mut taken.messages) {
+                Ok(true) => self.want(max - taken.messages.len()),
+                Ok(false) if taken.messages.is_empty() => {
                     return Err(Error::closed("consumer").topic(self.topic()).group(self.group()));
                 }
-                Err(e) if out.is_empty() => return Err(e),
-                Ok(false) | Err(_) => return Ok(out),
+                Err(e) if taken.messages.is_empty() => return Err(e),
+                Ok(false) | Err(_) => return Ok(taken.keep()),
             }
             let (done, rx) = Completion::task();
-            if out.len() == max || (self.arm(done) && tokio::time::timeout_at(until, rx).await.is_err()) {
-                return Ok(out);
+            let is_full = taken.messages.len() == max;
+            if is_full || (self.arm(done) && tokio::time::timeout_at(until, rx).await.is_err()) {
+                return Ok(taken.keep());
             }
         }
     }
