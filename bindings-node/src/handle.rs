@@ -1,6 +1,7 @@
 //! The rare call: every noun that is not on a hot path, by the name of its calls. See the core's `host::call`.
 
 use crate::{convert, errors::OrRaise};
+use bytes::Bytes;
 use napi::{Env, bindgen_prelude::*};
 use napi_derive::napi;
 use nats_eventbus::{
@@ -30,27 +31,29 @@ pub struct Answer {
 }
 
 impl From<Reply> for Answer {
-    fn from(reply: Reply) -> Self {
+    fn from(mut reply: Reply) -> Self {
+        reply.accept();
         Self {
-            json: reply.json,
-            handle: reply.handle.map(Handle),
-            body: reply.body.map(|b| Vec::from(b).into()),
+            json: reply.json.take(),
+            handle: reply.handle.take().map(Handle),
+            body: reply.body.take().map(|b| Vec::from(b).into()),
         }
     }
 }
 
 #[napi]
 impl Handle {
-    /// Makes a call with arguments as JSON: its result, or a promise of it.
+    /// Makes a call with arguments as JSON, and the one that is bytes: its result, or a promise of it.
     #[napi(catch_unwind, ts_return_type = "Answer | Promise<Answer>")]
     pub fn call<'env>(
         &self,
         env: &'env Env,
         name: String,
         arguments: Option<String>,
+        body: Option<&[u8]>,
     ) -> Result<Either<Answer, Object<'env>>> {
         let given = convert::object(arguments.as_deref())?;
-        match self.0.call(&name, given, Unit::Milliseconds).or_raise()? {
+        match self.0.call(&name, given, body.map(Bytes::copy_from_slice), Unit::Milliseconds).or_raise()? {
             Started::Done(reply) => Ok(Either::A(reply.into())),
             Started::Later(work) => {
                 Ok(Either::B(convert::promise(env, async move { Ok(Answer::from(work.await?)) })?))

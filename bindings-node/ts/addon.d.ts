@@ -90,8 +90,8 @@ export declare class Events {
 
 /** A noun of the core. */
 export declare class Handle {
-  /** Makes a call with arguments as JSON: its result, or a promise of it. */
-  call(name: string, arguments?: string | undefined | null): Answer | Promise<Answer>
+  /** Makes a call with arguments as JSON, and the one that is bytes: its result, or a promise of it. */
+  call(name: string, arguments?: string | undefined | null, body?: Uint8Array | undefined | null): Answer | Promise<Answer>
 }
 
 /** Sends to one topic. */

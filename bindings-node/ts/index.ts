@@ -43,7 +43,7 @@ export {
   WrongSequence,
 } from "./errors";
 export { ConnectionEvents } from "./events";
-export { DeadLetter, DeadLetters, Stream } from "./generated/nouns";
+export { DeadLetter, DeadLetterCursor, DeadLetters, Kv, KvEntry, KvWatch, Stream } from "./generated/nouns";
 export type {
   ConnectionEvent,
   ConnectionEventKind,
@@ -52,6 +52,9 @@ export type {
   Deliver,
   Health,
   JetStreamHealth,
+  KvOperation,
+  KvStatus,
+  KvStorage,
   Metrics,
   Notice,
   NoticeKind,
@@ -62,7 +65,7 @@ export type {
   StreamInfo,
   StreamLayout,
 } from "./generated/records";
-export type { Backoff, ConsumerOptions, Time, Tls } from "./generated/settings";
+export type { Backoff, ConsumerOptions, KvConfig, Time, Tls } from "./generated/settings";
 export type { Handler, HandlerContext, HandlerOptions } from "./handlers";
 export type { Headers, HeaderValue } from "./headers";
 export { Message, PubAck } from "./message";

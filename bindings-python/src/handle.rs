@@ -1,6 +1,7 @@
 //! The rare call: every noun that is not on a hot path, by the name of its calls. See the core's `host::call`.
 
 use crate::{bridges::Bridges, convert, errors::OrRaise};
+use bytes::Bytes;
 use nats_eventbus::{
     duration::Unit,
     host::{Handle as Inner, Reply, Started},
@@ -30,17 +31,20 @@ impl Handle {
 
 #[pymethods]
 impl Handle {
-    /// Makes a call: its result, or an awaitable of it.
-    #[pyo3(signature = (call, /, **arguments))]
+    /// Makes a call: its result, or an awaitable of it. `body` is the argument that is bytes.
+    #[pyo3(signature = (call, body=None, /, **arguments))]
     fn call<'py>(
         &self,
         py: Python<'py>,
         call: &str,
+        body: Option<&Bound<'py, PyAny>>,
         arguments: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let given = convert::json_object(arguments)?;
+        let body = body.map(|b| convert::body(b, None)).transpose()?;
+        let body = body.map(|b| Bytes::copy_from_slice(b.as_ref()));
         let bridges = self.bridges.clone();
-        match self.inner.get().or_raise(py)?.call(call, given, Unit::Seconds).or_raise(py)? {
+        match self.inner.get().or_raise(py)?.call(call, given, body, Unit::Seconds).or_raise(py)? {
             Started::Done(reply) => Ok(answer(py, reply, bridges)?.into_bound(py)),
             Started::Later(work) => {
                 self.bridges.current(py)?.call(py, work, |py, reply| answer(py, reply, bridges))
@@ -68,14 +72,15 @@ impl Handle {
     }
 }
 
-fn answer(py: Python<'_>, reply: Reply, bridges: Arc<Bridges>) -> PyResult<Py<PyAny>> {
-    let Some(inner) = reply.handle else {
-        return match reply.json {
+fn answer(py: Python<'_>, mut reply: Reply, bridges: Arc<Bridges>) -> PyResult<Py<PyAny>> {
+    reply.accept();
+    let Some(inner) = reply.handle.take() else {
+        return match reply.json.take() {
             Some(json) => Ok(convert::from_json(py, &json)?.unbind()),
             None => Ok(py.None()),
         };
     };
-    let body = reply.body.map(|b| PyBytes::new(py, &b).unbind());
-    let handle = Handle { inner: Own::new(inner), bridges, fields: reply.json, body };
+    let body = reply.body.take().map(|b| PyBytes::new(py, &b).unbind());
+    let handle = Handle { inner: Own::new(inner), bridges, fields: reply.json.take(), body };
     Ok(Py::new(py, handle)?.into_any())
 }

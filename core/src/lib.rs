@@ -21,6 +21,7 @@ pub mod duration;
 mod error;
 pub mod host;
 mod jetstream;
+mod kv;
 mod local_server;
 mod message;
 mod observe;
@@ -43,6 +44,7 @@ pub use jetstream::{
     names::stream_name,
     stream::{ConsumerInfo, Stream, StreamInfo},
 };
+pub use kv::{Kv, KvConfig, KvEntry, KvOperation, KvStatus, KvStorage, KvWatch, WatchOptions};
 pub use message::{Delivery, ID_HEADER, KEY_HEADER, Meta, PubAck, SendOptions};
 pub use observe::{
     ConsumerHealth, Feed, Health, HostFeed, JetStreamHealth, Level, MetricsSnapshot, Notice, NoticeKind,

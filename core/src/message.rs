@@ -85,6 +85,11 @@ fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
     ))
 }
 
+/// Headers of the core's own.
+pub(crate) fn own_headers(pairs: &[(&str, &str)]) -> Result<Headers> {
+    pairs.iter().map(|(name, value)| header(name, value)).collect()
+}
+
 /// Checks the caller's headers, and adds those of the other options.
 pub(crate) fn checked_headers(options: &SendOptions) -> Result<Option<Headers>> {
     if options.is_plain() {

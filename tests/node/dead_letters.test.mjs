@@ -65,7 +65,7 @@ test("a dead letter has body, headers and why", async () => {
   assert.deepEqual([one.text(), one.json()], [`{"id":${BIG}}`, { id: BIG }]);
   assert.match(
     inspect(one),
-    /<DeadLetter topic="dl.list" sequence=1 group="g" reason="no use" attempts=1 body=26 bytes>/,
+    /<DeadLetter topic="dl.list" group="g" sequence=1 attempts=1 reason="no use" body=26 bytes>/,
   );
   assert.ok(two.position > one.position);
   assert.throws(() => two.text(), DecodeError);

@@ -16,6 +16,7 @@ mod dead_letters;
 mod durables;
 mod handlers;
 mod health;
+mod kv;
 mod leaving;
 mod local;
 mod operators;

@@ -140,6 +140,28 @@ export type Order = "key" | "stream";
  */
 export type Deliver = "all" | "new" | "last" | "last_per_subject";
 
+/**
+ * Where a bucket is kept.
+ *
+ * `file`: On disk.
+ *
+ * `memory`: In memory: gone when its servers restart.
+ */
+export type KvStorage = "file" | "memory";
+
+/**
+ * What happened to a key.
+ *
+ * `put`: A value was written.
+ *
+ * `delete`: It was deleted; its history stays.
+ *
+ * `purge`: It was deleted with its history.
+ *
+ * `expired`: Its time to live ran out.
+ */
+export type KvOperation = "put" | "delete" | "purge" | "expired";
+
 /** The server a bus talks to. */
 export interface ServerInfo {
   /** Its name. */
@@ -324,6 +346,28 @@ export interface Notice {
 export function readNotice(found: unknown): Notice {
   const of = found as Notice;
   return { ...of, time: new Date(of.time) };
+}
+
+/** A bucket as the server describes it. */
+export interface KvStatus {
+  /** The bucket. */
+  readonly bucket: string;
+  /** The stream behind it. */
+  readonly stream: string;
+  /** Values and signs of deletion stored now, all revisions. */
+  readonly values: number;
+  /** Bytes stored now. */
+  readonly bytes: number;
+  /** Revisions kept of each key. */
+  readonly history: number;
+  /** How long a value is kept; none for ever. In milliseconds. */
+  readonly ttl?: number;
+  /** How long the sign of an expired key is kept; none where there are no such signs. In milliseconds. */
+  readonly limitMarkerTtl?: number;
+  /** Replicas. */
+  readonly replicas: number;
+  /** Where it is kept. `file`: On disk. `memory`: In memory: gone when its servers restart. */
+  readonly storage: KvStorage;
 }
 
 /** The counters of a bus since it was opened. */

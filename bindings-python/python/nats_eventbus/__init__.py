@@ -17,9 +17,9 @@ from ._connect import Connecting
 from ._consumer import Consumer
 from ._events import Events
 from ._generated.connect import connect
-from ._generated.nouns import DeadLetter, DeadLetters, Stream
-from ._generated.records import ConsumerHealth, ConsumerInfo, Event, Health, ServerInfo, StreamInfo
-from ._generated.settings import Backoff, Tls
+from ._generated.nouns import DeadLetter, DeadLetterCursor, DeadLetters, Kv, KvEntry, KvWatch, Stream
+from ._generated.records import ConsumerHealth, ConsumerInfo, Event, Health, KvStatus, ServerInfo, StreamInfo
+from ._generated.settings import Backoff, KvConfig, Tls
 from ._handling import Reject, RetryAfter
 from ._native import Message, Producer, PubAck, __version__, topic
 from ._responder import Responder
@@ -65,6 +65,7 @@ __all__ = [
     "ConsumerHealth",
     "ConsumerInfo",
     "DeadLetter",
+    "DeadLetterCursor",
     "DeadLetters",
     "DecodeError",
     "Event",
@@ -75,6 +76,11 @@ __all__ = [
     "InternalError",
     "InvalidHeader",
     "InvalidTopic",
+    "Kv",
+    "KvConfig",
+    "KvEntry",
+    "KvStatus",
+    "KvWatch",
     "Message",
     "NoResponders",
     "NotFoundError",

@@ -16,6 +16,7 @@ use crate::{
         schema::record,
     },
     jetstream::stream::{Stream, StreamInfo},
+    kv::{Kv, KvConfig},
     local_server::LocalServer,
     message::{Delivery, SendOptions},
     observe::{Metrics, MetricsSnapshot, Notice, NoticeKind},
@@ -279,6 +280,16 @@ impl Bus {
     ) -> Result<()> {
         self.open_or_closed()?;
         self.shared.start_request(topic, body, options, timeout, done)
+    }
+
+    /// Opens a key-value bucket, or creates it when `create` says how. A bucket that exists stays as it is.
+    ///
+    /// # Errors
+    /// `NotFound` without `create` when there is none; `Conflict` when it exists with other settings; `NotSupported` for a
+    /// setting that the server does not have.
+    pub async fn kv(&self, bucket: &str, create: Option<KvConfig>) -> Result<Kv> {
+        self.open_or_closed()?;
+        Kv::open(&self.shared, bucket, create).await
     }
 
     /// All streams.

@@ -22,7 +22,6 @@ mod replays;
 mod runner;
 mod servers_own;
 mod settling;
-mod status;
 mod taking;
 mod unsettled;
 
@@ -40,8 +39,6 @@ use std::sync::{Arc, atomic::Ordering};
 pub use handling::Handled;
 pub(crate) use inner::Inner;
 pub use settling::Settle;
-#[cfg(feature = "fuzzing")]
-pub(crate) use status::action;
 
 /// Receives the messages of a topic for a group. With its last handle it leaves by itself, as by [`close`](Self::close).
 #[derive(Clone)]

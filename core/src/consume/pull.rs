@@ -8,13 +8,15 @@ use super::{
     buffer::{Ask, Ended},
     keeping::{HEARTBEAT, period, quiet},
     servers_own,
-    status::{Action, action},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
     host::mailbox::Post,
-    jetstream::api,
-    jetstream::durable::Durable,
+    jetstream::{
+        api,
+        durable::Durable,
+        status::{Action, action},
+    },
     message::{Delivery, Meta},
 };
 use async_nats::{Message, Subject, Subscriber};

@@ -1,7 +1,7 @@
 //! A listing of dead letters that ends, whatever becomes of what it lists.
 
 use super::{DeadLetter, DeadLetters};
-use crate::error::Result;
+use crate::{error::Result, host::call::PutBack};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -36,16 +36,23 @@ impl DeadLetterCursor {
     /// # Errors
     /// `Timeout` or `Connection` when the server does not answer.
     pub async fn next(&self) -> Result<Option<DeadLetter>> {
-        let mut state = self.state.lock().await;
+        Ok(self.take().await?.map(|(letter, _)| letter))
+    }
+
+    /// Hosts: the same, and what puts it back. Until that is called or dropped, no other letter is taken.
+    pub(crate) async fn take(&self) -> Result<Option<(DeadLetter, PutBack)>> {
+        let mut state = self.state.clone().lock_owned().await;
         let last = match state.last {
             Some(last) => last,
             None => *state.last.insert(self.of.last().await?),
         };
-        if state.position >= last {
+        let before = state.position;
+        if before >= last {
             return Ok(None);
         }
-        let found = self.of.next_after(state.position).await?.filter(|letter| letter.position <= last);
+        let found = self.of.next_after(before).await?.filter(|letter| letter.position <= last);
         state.position = found.as_ref().map_or(last, |letter| letter.position);
-        Ok(found)
+        let put_back = move || state.position = before;
+        Ok(found.map(|letter| (letter, Box::new(put_back) as PutBack)))
     }
 }

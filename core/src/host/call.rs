@@ -7,14 +7,14 @@ use super::{
     settings::{argument, object, to_host},
 };
 use crate::{
-    Bus, DeadLetterCursor, DeadLetters, Stream,
+    Bus, DeadLetterCursor, DeadLetters, Kv, KvEntry, KvWatch, Stream,
     dead_letters::Letter,
     duration::Unit,
     error::{Error, Result},
 };
 use bytes::Bytes;
 use serde_json::Value;
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 /// A noun that hosts make rare calls on.
 #[derive(Clone, Debug)]
@@ -25,6 +25,12 @@ pub enum Handle {
     Stream(Stream),
     /// The dead letters of a topic and a group.
     DeadLetters(DeadLetters),
+    /// A key-value bucket.
+    Kv(Kv),
+    /// Entries of a bucket, one after another.
+    KvWatch(KvWatch),
+    /// One entry.
+    KvEntry(Arc<KvEntry>),
     /// A listing of dead letters.
     DeadLetterCursor(DeadLetterCursor),
     /// One dead letter.
@@ -46,6 +52,36 @@ pub struct Reply {
     pub handle: Option<Handle>,
     /// The bytes that belong to it.
     pub body: Option<Bytes>,
+    /// What becomes of it when its caller is gone.
+    held: Held,
+}
+
+impl Reply {
+    /// The caller has it. Dropped without this, what was taken for it is there for the next call.
+    pub fn accept(&mut self) {
+        self.held.0 = None;
+    }
+}
+
+/// Puts back what a call took, unless its caller had it.
+#[derive(Default)]
+struct Held(Option<PutBack>);
+
+/// Puts something back where it was taken from.
+pub(crate) type PutBack = Box<dyn FnOnce() + Send>;
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(put_back) = self.0.take() {
+            put_back();
+        }
+    }
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Held({})", self.0.is_some())
+    }
 }
 
 /// A call that was begun.
@@ -112,19 +148,24 @@ pub struct Noun {
 pub(super) struct Arguments {
     call: &'static str,
     given: serde_json::Map<String, Value>,
+    body: Option<Bytes>,
     unit: Unit,
 }
 
 impl Arguments {
-    pub(super) fn new(call: &'static str, given: Value, unit: Unit) -> Result<Self> {
+    pub(super) fn new(call: &'static str, given: Value, body: Option<Bytes>, unit: Unit) -> Result<Self> {
         let mut given = object(given)?;
         if unit == Unit::Milliseconds {
             given = given.into_iter().map(|(k, v)| (super::settings::snake_case(&k), v)).collect();
         }
-        Ok(Self { call, given, unit })
+        Ok(Self { call, given, body, unit })
     }
 
-    pub(super) fn take<T: Crossing>(&mut self, name: &str, default: Option<fn() -> T>) -> Result<T> {
+    pub(super) fn take<T: Given>(&mut self, name: &str, default: Option<fn() -> T>) -> Result<T> {
+        T::take(self, name, default)
+    }
+
+    fn value<T: Crossing>(&mut self, name: &str, default: Option<fn() -> T>) -> Result<T> {
         match (self.given.remove(name), default) {
             (Some(value), _) => argument(name, value, self.unit),
             (None, Some(default)) => Ok(default()),
@@ -139,6 +180,23 @@ impl Arguments {
             Some(name) => Err(Error::config(format!("{}: there is no argument {name:?}", self.call))),
             None => Ok(()),
         }
+    }
+}
+
+/// What a host gives to the core.
+pub(super) trait Given: Sized {
+    fn take(from: &mut Arguments, name: &str, default: Option<fn() -> Self>) -> Result<Self>;
+}
+
+impl<T: Crossing> Given for T {
+    fn take(from: &mut Arguments, name: &str, default: Option<fn() -> Self>) -> Result<Self> {
+        from.value(name, default)
+    }
+}
+
+impl Given for Bytes {
+    fn take(from: &mut Arguments, name: &str, _: Option<fn() -> Self>) -> Result<Self> {
+        from.body.take().ok_or_else(|| Error::config(format!("{}: {name} must be given", from.call)))
     }
 }
 
@@ -177,11 +235,43 @@ impl Answer for DeadLetterCursor {
     }
 }
 
+impl Answer for Kv {
+    const RETURNS: Type = Type::Handle("Kv");
+    fn reply(self, _: Unit) -> Result<Reply> {
+        Ok(Reply { handle: Some(Handle::Kv(self)), ..Reply::default() })
+    }
+}
+
+impl Answer for KvWatch {
+    const RETURNS: Type = Type::Handle("KvWatch");
+    fn reply(self, _: Unit) -> Result<Reply> {
+        Ok(Reply { handle: Some(Handle::KvWatch(self)), ..Reply::default() })
+    }
+}
+
+impl Answer for Arc<KvEntry> {
+    const RETURNS: Type = Type::Handle("KvEntry");
+    fn reply(self, unit: Unit) -> Result<Reply> {
+        let (json, body) = (to_host(&*self, unit)?, self.value.clone());
+        Ok(Reply {
+            json: Some(json),
+            body: Some(body),
+            handle: Some(Handle::KvEntry(self)),
+            ..Reply::default()
+        })
+    }
+}
+
 impl Answer for Letter {
     const RETURNS: Type = Type::Handle("DeadLetter");
     fn reply(self, unit: Unit) -> Result<Reply> {
         let (json, body) = (to_host(&*self.letter, unit)?, self.letter.body.clone());
-        Ok(Reply { json: Some(json), body: Some(body), handle: Some(Handle::DeadLetter(self)) })
+        Ok(Reply {
+            json: Some(json),
+            body: Some(body),
+            handle: Some(Handle::DeadLetter(self)),
+            ..Reply::default()
+        })
     }
 }
 
@@ -192,6 +282,17 @@ impl<T: Answer> Answer for Maybe<T> {
     const RETURNS: Type = Type::Option(&T::RETURNS);
     fn reply(self, unit: Unit) -> Result<Reply> {
         self.0.map_or(Ok(Reply::default()), |found| found.reply(unit))
+    }
+}
+
+/// A noun that was taken, one after another, or none at the end.
+pub(super) struct Taken<T>(pub(super) Option<(T, PutBack)>);
+
+impl<T: Answer> Answer for Taken<T> {
+    const RETURNS: Type = Type::Option(&T::RETURNS);
+    fn reply(self, unit: Unit) -> Result<Reply> {
+        let Some((taken, put_back)) = self.0 else { return Ok(Reply::default()) };
+        Ok(Reply { held: Held(Some(put_back)), ..taken.reply(unit)? })
     }
 }
 

@@ -3,18 +3,19 @@
 //! To add a call, write it on the noun in core, then a row here, then `make gen`.
 
 use super::{
-    call::{Answer, Argument, Arguments, Call, Handle, Kind, Maybe, Noun, Started, default_json},
+    call::{Answer, Argument, Arguments, Call, Handle, Kind, Maybe, Noun, Started, Taken, default_json},
     schema::Described,
 };
 use crate::{
-    Bus, ConsumerInfo, DeadLetter, DeadLetterCursor, DeadLetters, Health, MetricsSnapshot, ServerInfo, State,
-    Stream, StreamInfo,
+    Bus, ConsumerInfo, DeadLetter, DeadLetterCursor, DeadLetters, Health, Kv, KvConfig, KvEntry, KvStatus,
+    KvWatch, MetricsSnapshot, ServerInfo, State, Stream, StreamInfo, WatchOptions,
     dead_letters::Letter,
     duration::Unit,
     error::{Error, Result},
 };
+use bytes::Bytes;
 use serde_json::Value;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 macro_rules! begin {
     (Property, $unit:ident, $ret:ty, $body:block) => {
@@ -103,16 +104,23 @@ macro_rules! calls {
                 }
             }
 
-            /// Begins a call.
+            /// Begins a call. `body` is the argument that is bytes, for a call that has one.
             ///
             /// # Errors
             /// `Config` for arguments that are missing, unknown or malformed; what the call itself finds at once.
-            pub fn call(&self, name: &str, given: Value, unit: Unit) -> Result<Started> {
+            #[allow(unused_variables)] // of nouns without calls
+            pub fn call(
+                &self,
+                name: &str,
+                given: Value,
+                body: Option<Bytes>,
+                unit: Unit,
+            ) -> Result<Started> {
                 match self {
                     $(Self::$Noun(it) => match name {
                         $(stringify!($name) => {
                             #[allow(unused_mut)] // of calls without arguments
-                            let mut given = Arguments::new(stringify!($name), given, unit)?;
+                            let mut given = Arguments::new(stringify!($name), given, body, unit)?;
                             $(let $arg: $ty = given.take(stringify!($arg), default_of!($($default)?))?;)*
                             $($(let $narg: $nty = given.take(stringify!($narg), default_of!($($ndefault)?))?;)+)?
                             given.end()?;
@@ -190,6 +198,17 @@ calls! {
             /// The subjects it stores; they may hold wildcards.
             subjects: Vec<String>
         ) -> StreamInfo { bus.declare_stream(&name, &subjects).await }
+        /// Opens a key-value bucket, or creates it when `create` says how. A bucket that exists stays as it is.
+        ///
+        /// # Errors
+        /// `NotFound`: there is none, and `create` is not given. `Conflict`: it exists with other settings.
+        /// `NotSupported`: the server does not have a setting.
+        Later kv(
+            /// Its name.
+            bucket: String;
+            /// Its settings, to create it where there is none.
+            create: Option<KvConfig>
+        ) -> Kv { bus.kv(&bucket, create).await }
         /// The dead letters of a topic and a group. Asks the server nothing yet.
         ///
         /// # Errors
@@ -229,6 +248,124 @@ calls! {
         /// `NotFound`: there is no stream of that name.
         Later consumers() -> Vec<ConsumerInfo> { stream.consumers().await }
     }
+    Kv(kv: Kv) {
+        /// The bucket's name.
+        Property bucket() -> String { Ok(kv.bucket().to_owned()) }
+        /// Asks the server about the bucket.
+        Later status() -> KvStatus { kv.status().await }
+        /// The value of a key, or the one it had at a revision; none when it has none.
+        ///
+        /// # Errors
+        /// `Config`: the key is none.
+        Later get(
+            /// The key.
+            key: String;
+            /// The revision. Default: the last.
+            revision: Option<u64>
+        ) -> Maybe<Arc<KvEntry>> { Ok(Maybe(kv.get(&key, revision).await?.map(Arc::new))) }
+        /// Writes a value; returns its revision. A lost ack is asked for again: the value is written once.
+        ///
+        /// # Errors
+        /// `Config`: the key is none. `NotSupported`: the bucket takes no `ttl`.
+        Later put(
+            /// The key.
+            key: String,
+            /// The value.
+            value: Bytes;
+            /// How long the key is kept; at least 1 s. Default: as the bucket has it.
+            ttl: Option<Duration>
+        ) -> u64 { kv.put(&key, &value, ttl).await }
+        /// Writes a value where there is none: the key is new, deleted or expired. Returns its revision.
+        ///
+        /// # Errors
+        /// `Conflict`: the key has a value. As for `put`.
+        Later create(
+            /// The key.
+            key: String,
+            /// The value.
+            value: Bytes;
+            /// How long the key is kept; at least 1 s. Default: as the bucket has it.
+            ttl: Option<Duration>
+        ) -> u64 { kv.create(&key, &value, ttl).await }
+        /// Writes a value over the revision given, and over no other. Returns its revision.
+        ///
+        /// # Errors
+        /// `Conflict`: the key has another revision. As for `put`.
+        Later update(
+            /// The key.
+            key: String,
+            /// The value.
+            value: Bytes,
+            /// The revision the key must have.
+            revision: u64;
+            /// How long the key is kept; at least 1 s. Default: as the bucket has it.
+            ttl: Option<Duration>
+        ) -> u64 { kv.update(&key, &value, revision, ttl).await }
+        /// Deletes a key; its history stays. Returns the revision of the deletion.
+        ///
+        /// # Errors
+        /// `Conflict`: the key has another revision than the one given.
+        Later delete(
+            /// The key.
+            key: String;
+            /// The revision the key must have. Default: any.
+            revision: Option<u64>
+        ) -> u64 { kv.delete(&key, revision).await }
+        /// Deletes a key with its history. Returns the revision of the deletion.
+        ///
+        /// # Errors
+        /// `Conflict`: the key has another revision than the one given. `NotSupported`: the bucket takes no `ttl`.
+        Later purge(
+            /// The key.
+            key: String;
+            /// The revision the key must have. Default: any.
+            revision: Option<u64>,
+            /// How long the sign of the deletion is kept; at least 1 s. Default: for ever.
+            ttl: Option<Duration>
+        ) -> u64 { kv.purge(&key, revision, ttl).await }
+        /// The keys that have a value.
+        ///
+        /// # Errors
+        /// `Config`: the pattern is none.
+        Later keys(
+            /// Only keys that match it; it may hold wildcards.
+            pattern: Option<String>
+        ) -> Vec<String> { kv.keys(pattern.as_deref()).await }
+        /// All revisions of a key that the bucket keeps, oldest first.
+        ///
+        /// # Errors
+        /// `Config`: the key is none.
+        Now history(
+            /// The key.
+            key: String
+        ) -> KvWatch { kv.history(&key) }
+        /// Watches keys: their values now, then every change.
+        ///
+        /// # Errors
+        /// `Config`: a pattern is none, or options exclude one another.
+        Now watch(
+            /// Keys, which may hold wildcards. Default: all.
+            keys: Vec<String> = Vec::new();
+            /// Whether all revisions come first, instead of the last one of each key.
+            history: bool = false,
+            /// Whether only what is written from now on comes.
+            updates_only: bool = false,
+            /// Whether entries come without their values.
+            names_only: bool = false,
+            /// The first revision to come.
+            from_revision: Option<u64>
+        ) -> KvWatch { kv.watch(&WatchOptions { keys, history, updates_only, names_only, from_revision }) }
+    }
+    KvWatch(watch: KvWatch) {
+        /// Whether all entries that were there when the watch began have been handed out.
+        Property caught_up() -> bool { Ok(watch.caught_up()) }
+        /// The next entry; none at the end.
+        ///
+        /// # Errors
+        /// `NotFound`: the bucket was deleted.
+        Later next() -> Taken<Arc<KvEntry>> { Ok(Taken(watch.take().await?)) }
+    }
+    KvEntry(entry: Arc<KvEntry>, KvEntry) {}
     DeadLetters(letters: DeadLetters) {
         /// The topic, with its wildcards.
         Property topic() -> String { Ok(letters.topic().to_owned()) }
@@ -246,9 +383,10 @@ calls! {
     }
     DeadLetterCursor(list: DeadLetterCursor) {
         /// The next letter; none at the end.
-        Later next() -> Maybe<Letter> {
+        Later next() -> Taken<Letter> {
             let of = list.letters().clone();
-            Ok(Maybe(list.next().await?.map(|letter| Letter { of, letter: letter.into() })))
+            let taken = list.take().await?;
+            Ok(Taken(taken.map(|(letter, put_back)| (Letter { of, letter: letter.into() }, put_back))))
         }
     }
     DeadLetter(letter: Letter, DeadLetter) {

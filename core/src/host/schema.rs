@@ -31,6 +31,8 @@ pub enum Type {
     Time,
     /// A point in time.
     Moment,
+    /// Bytes: what a message may have as its body.
+    Bytes,
     /// A name and a text.
     Pair,
     /// One of a few texts.
@@ -164,6 +166,10 @@ plain! {
     (String, String) => Type::Pair,
     crate::Secret => Type::Text,
     crate::Servers => Type::Text,
+}
+
+impl Typed for bytes::Bytes {
+    const TYPE: Type = Type::Bytes;
 }
 
 impl Typed for Duration {

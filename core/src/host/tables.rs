@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     Backoff, Config, ConsumerConfig, ConsumerHealth, ConsumerInfo, Deliver, Event, EventKind, Health,
-    JetStreamHealth, Level, MetricsSnapshot, Notice, NoticeKind, Order, ProducerConfig, ServerInfo, State,
-    StreamInfo, StreamLayout, Tls, duration::Unit,
+    JetStreamHealth, KvConfig, KvOperation, KvStatus, KvStorage, Level, MetricsSnapshot, Notice, NoticeKind,
+    Order, ProducerConfig, ServerInfo, State, StreamInfo, StreamLayout, Tls, duration::Unit,
 };
 
 /// Settings: the table, and the defaults as JSON.
@@ -16,7 +16,14 @@ pub fn settings() -> Vec<(&'static Record, serde_json::Value)> {
         let text = to_host(&T::default(), Unit::Seconds).unwrap_or_default();
         (T::RECORD, serde_json::from_str(&text).unwrap_or_default())
     }
-    vec![of::<Backoff>(), of::<Tls>(), of::<Config>(), of::<ProducerConfig>(), of::<ConsumerConfig>()]
+    vec![
+        of::<Backoff>(),
+        of::<Tls>(),
+        of::<Config>(),
+        of::<ProducerConfig>(),
+        of::<ConsumerConfig>(),
+        of::<KvConfig>(),
+    ]
 }
 
 /// What calls do where their caller says nothing, with the values as JSON.
@@ -34,6 +41,7 @@ pub const RECORDS: &[&Record] = &[
     Health::RECORD,
     Event::RECORD,
     Notice::RECORD,
+    KvStatus::RECORD,
     MetricsSnapshot::RECORD,
 ];
 
@@ -48,6 +56,8 @@ pub fn choices() -> Vec<&'static Choices> {
         StreamLayout::TYPE,
         Order::TYPE,
         Deliver::TYPE,
+        KvStorage::TYPE,
+        KvOperation::TYPE,
     ];
     let choices = |ty| if let Type::Choice(c) = ty { Some(c) } else { None };
     all.into_iter().filter_map(choices).collect()

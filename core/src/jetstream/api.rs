@@ -164,6 +164,12 @@ impl Shared {
         }
     }
 
+    /// The level of the server's API: 0 before 2.11, and where the right to ask is missing.
+    pub(crate) async fn api_level(&self) -> Result<u64> {
+        let account = self.account().await?.unwrap_or_default();
+        Ok(account["api"]["level"].as_u64().unwrap_or_default())
+    }
+
     /// Checks on connecting that JetStream is there. If nothing answers under `domain` or `api_prefix` now, the setting is
     /// taken for wrong.
     pub(crate) async fn check_jetstream(&self) -> Result<()> {

@@ -5,4 +5,6 @@ pub(crate) mod api;
 pub(crate) mod codes;
 pub(crate) mod durable;
 pub(crate) mod names;
+pub(crate) mod ordered;
+pub(crate) mod status;
 pub(crate) mod stream;

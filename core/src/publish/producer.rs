@@ -65,18 +65,19 @@ impl SendMany {
 
 impl Producer {
     pub(crate) fn open(shared: &Arc<Shared>, topic: &str, config: ProducerConfig) -> Result<Self> {
+        crate::topic::check_publish(topic)?;
         let declares =
             if config.declare.unwrap_or(shared.config.declare) { Declares::Topic } else { Declares::Nothing };
         Self::open_for(shared, topic, config, declares)
     }
 
+    /// For a topic that the core made itself.
     pub(crate) fn open_for(
         shared: &Arc<Shared>,
         topic: &str,
         config: ProducerConfig,
         declares: Declares,
     ) -> Result<Self> {
-        crate::topic::check_publish(topic)?;
         config.check()?;
         let jetstream = shared.config.jetstream;
         let target = Arc::new(Target::new(topic, &config, declares));
@@ -121,6 +122,28 @@ impl Producer {
         }
         match rx.await {
             Ok(Body::Sent(result)) => result,
+            _ => Err(Error::closed("bus")),
+        }
+    }
+
+    /// Sends one message of the core's own to another topic of the producer's stream.
+    pub(crate) async fn send_to(&self, topic: &str, body: &[u8], headers: Headers) -> Result<PubAck> {
+        self.check_size(body.len(), Some(&headers), true).map_err(|e| e.topic(topic))?;
+        let (done, rx) = Completion::task();
+        let submission = Submission {
+            topic: Some(topic.into()),
+            body,
+            headers: Some(headers),
+            key: None,
+            has_id: true,
+            done,
+        };
+        if let Submitted::Pending { prepare: true } = self.shared.pipeline.submit(self.id, submission)? {
+            self.prepare();
+        }
+        match rx.await {
+            Ok(Body::Sent(Ok(Some(ack)))) => Ok(ack),
+            Ok(Body::Sent(Err(e))) => Err(e),
             _ => Err(Error::closed("bus")),
         }
     }
@@ -246,6 +269,7 @@ impl Producer {
         }
         let all = many.many.clone();
         let submissions = fitting.iter().map(|(index, body)| Submission {
+            topic: None,
             body,
             headers: headers.cloned(),
             key: key.cloned(),
@@ -346,6 +370,7 @@ impl Producer {
         let headers = self.headers(&options)?;
         self.check_size(body.len(), headers.as_ref(), options.id.is_some())?;
         let submission = Submission {
+            topic: None,
             body,
             headers,
             key: options.key.map(Into::into),

@@ -21,6 +21,8 @@ pub(crate) enum Declares {
     Topic,
     /// The dead-letter stream of this stream.
     Letters(Arc<str>),
+    /// Nothing: the stream is this one, whatever the topics of the messages.
+    Stream(Arc<str>),
 }
 
 #[derive(Debug)]
@@ -55,6 +57,7 @@ impl Target {
     pub(super) async fn find(&self, shared: &Shared) -> Result<ProducerStream> {
         let stream = match &self.declares {
             Declares::Letters(of) => shared.declare_dead_letters(of).await?,
+            Declares::Stream(name) => shared.stream(name).await?,
             Declares::Nothing => shared.stream_for(&self.topic, false).await?,
             Declares::Topic => shared.stream_for(&self.topic, true).await?,
         };

@@ -6,7 +6,7 @@ pub fn answer(status: Option<u16>, payload: &[u8]) {
 }
 /// A status of the pull protocol.
 pub fn status(status: u16, text: &str) {
-    let _ = crate::consume::action(status, text, None);
+    let _ = crate::jetstream::status::action(status, text, None);
 }
 /// The ack subject of a delivery.
 pub fn ack_subject(text: &str) {

@@ -7,16 +7,28 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .. import _native
-from .._dead_letters import Body, Listing
+from .._cursor import Cursor, Decoded
 from .._headers import MessageHeaders
-from .records import ConsumerInfo, Health, MetricsSnapshot, ServerInfo, State, StreamInfo
-from .settings import Seconds
+from .records import (
+    ConsumerInfo,
+    Health,
+    KvOperation,
+    KvStatus,
+    MetricsSnapshot,
+    ServerInfo,
+    State,
+    StreamInfo,
+)
+from .settings import KvConfig, Seconds
 
 __all__ = [
     "BusCalls",
     "DeadLetter",
     "DeadLetterCursor",
     "DeadLetters",
+    "Kv",
+    "KvEntry",
+    "KvWatch",
     "Stream",
 ]
 
@@ -123,6 +135,19 @@ class BusCalls:
         found: Any = await self._handle.call("declare_stream", name=name, subjects=list(subjects))
         return StreamInfo._of(found)
 
+    async def kv(self, bucket: str, *, create: KvConfig | None = None) -> Kv:
+        """Opens a key-value bucket, or creates it when ``create`` says how. A bucket that exists stays as it is.
+
+        Args:
+            bucket: its name.
+            create: its settings, to create it where there is none.
+
+        Raises:
+            NotFoundError: there is none, and ``create`` is not given. ConflictError: it exists with other settings.
+                NotSupportedError: the server does not have a setting.
+        """
+        return Kv(await self._handle.call("kv", bucket=bucket, create=create))
+
     def dead_letters(self, topic: str, *, group: str, stream: str | None = None) -> DeadLetters:
         """The dead letters of a topic and a group. Asks the server nothing yet.
 
@@ -138,7 +163,7 @@ class BusCalls:
 
 
 class Stream:
-    """A stream by name. Made by :meth:`Bus.stream`."""
+    """A stream by name. A bus makes it."""
 
     def __init__(self, handle: _native.Handle) -> None:
         self._handle = handle
@@ -183,11 +208,215 @@ class Stream:
         return f"<Stream name={self.name!r}>"
 
 
-class DeadLetters(Listing["DeadLetter"]):
-    """The dead letters of a topic and a group, oldest first: ``async for letter in dead_letters``.
+class Kv:
+    """A key-value bucket. A bus opens it."""
 
-    Made by :meth:`Bus.dead_letters`.
-    """
+    def __init__(self, handle: _native.Handle) -> None:
+        self._handle = handle
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name."""
+        return self._handle.call("bucket")
+
+    async def status(self) -> KvStatus:
+        """Asks the server about the bucket."""
+        found: Any = await self._handle.call("status")
+        return KvStatus._of(found)
+
+    async def get(self, key: str, *, revision: int | None = None) -> KvEntry | None:
+        """The value of a key, or the one it had at a revision; none when it has none.
+
+        Args:
+            key: the key.
+            revision: the revision. Default: the last.
+
+        Raises:
+            ConfigError: the key is none.
+        """
+        found = await self._handle.call("get", key=key, revision=revision)
+        return None if found is None else KvEntry(found)
+
+    async def put(self, key: str, value: Any, *, ttl: Seconds | None = None) -> int:
+        """Writes a value; returns its revision. A lost ack is asked for again: the value is written once.
+
+        Args:
+            key: the key.
+            value: the value.
+            ttl: how long the key is kept; at least 1 s. Default: as the bucket has it.
+
+        Raises:
+            ConfigError: the key is none. NotSupportedError: the bucket takes no ``ttl``.
+        """
+        return await self._handle.call("put", value, key=key, ttl=ttl)
+
+    async def create(self, key: str, value: Any, *, ttl: Seconds | None = None) -> int:
+        """Writes a value where there is none: the key is new, deleted or expired. Returns its revision.
+
+        Args:
+            key: the key.
+            value: the value.
+            ttl: how long the key is kept; at least 1 s. Default: as the bucket has it.
+
+        Raises:
+            ConflictError: the key has a value. As for ``put``.
+        """
+        return await self._handle.call("create", value, key=key, ttl=ttl)
+
+    async def update(self, key: str, value: Any, revision: int, *, ttl: Seconds | None = None) -> int:
+        """Writes a value over the revision given, and over no other. Returns its revision.
+
+        Args:
+            key: the key.
+            value: the value.
+            revision: the revision the key must have.
+            ttl: how long the key is kept; at least 1 s. Default: as the bucket has it.
+
+        Raises:
+            ConflictError: the key has another revision. As for ``put``.
+        """
+        return await self._handle.call("update", value, key=key, revision=revision, ttl=ttl)
+
+    async def delete(self, key: str, *, revision: int | None = None) -> int:
+        """Deletes a key; its history stays. Returns the revision of the deletion.
+
+        Args:
+            key: the key.
+            revision: the revision the key must have. Default: any.
+
+        Raises:
+            ConflictError: the key has another revision than the one given.
+        """
+        return await self._handle.call("delete", key=key, revision=revision)
+
+    async def purge(self, key: str, *, revision: int | None = None, ttl: Seconds | None = None) -> int:
+        """Deletes a key with its history. Returns the revision of the deletion.
+
+        Args:
+            key: the key.
+            revision: the revision the key must have. Default: any.
+            ttl: how long the sign of the deletion is kept; at least 1 s. Default: for ever.
+
+        Raises:
+            ConflictError: the key has another revision than the one given. NotSupportedError: the bucket takes no
+                ``ttl``.
+        """
+        return await self._handle.call("purge", key=key, revision=revision, ttl=ttl)
+
+    async def keys(self, pattern: str | None = None) -> list[str]:
+        """The keys that have a value.
+
+        Args:
+            pattern: only keys that match it; it may hold wildcards.
+
+        Raises:
+            ConfigError: the pattern is none.
+        """
+        return await self._handle.call("keys", pattern=pattern)
+
+    def history(self, key: str) -> KvWatch:
+        """All revisions of a key that the bucket keeps, oldest first.
+
+        Args:
+            key: the key.
+
+        Raises:
+            ConfigError: the key is none.
+        """
+        return KvWatch(self._handle.call("history", key=key))
+
+    def watch(
+        self,
+        keys: Sequence[str] = (),
+        *,
+        history: bool = False,
+        updates_only: bool = False,
+        names_only: bool = False,
+        from_revision: int | None = None,
+    ) -> KvWatch:
+        """Watches keys: their values now, then every change.
+
+        Args:
+            keys: keys, which may hold wildcards. Default: all.
+            history: whether all revisions come first, instead of the last one of each key.
+            updates_only: whether only what is written from now on comes.
+            names_only: whether entries come without their values.
+            from_revision: the first revision to come.
+
+        Raises:
+            ConfigError: a pattern is none, or options exclude one another.
+        """
+        return KvWatch(
+            self._handle.call(
+                "watch",
+                keys=list(keys),
+                history=history,
+                updates_only=updates_only,
+                names_only=names_only,
+                from_revision=from_revision,
+            )
+        )
+
+    def __repr__(self) -> str:
+        return f"<Kv bucket={self.bucket!r}>"
+
+
+class KvWatch(Cursor["KvEntry"]):
+    """Entries of a bucket, one after another. It ends with its bus."""
+
+    def __init__(self, handle: _native.Handle) -> None:
+        self._handle = handle
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether all entries that were there when the watch began have been handed out."""
+        return self._handle.call("caught_up")
+
+    async def next(self) -> KvEntry | None:
+        """The next entry; none at the end.
+
+        Raises:
+            NotFoundError: the bucket was deleted.
+        """
+        found = await self._handle.call("next")
+        return None if found is None else KvEntry(found)
+
+    def __repr__(self) -> str:
+        return f"<KvWatch caught_up={self.caught_up!r}>"
+
+
+class KvEntry(Decoded):
+    """One value of a key, or the sign that there is none any more."""
+
+    def __init__(self, handle: _native.Handle) -> None:
+        self._handle = handle
+        found = handle.fields
+        self.bucket: str = found["bucket"]
+        """The bucket."""
+        self.key: str = found["key"]
+        """The key."""
+        self.revision: int = found["revision"]
+        """The revision: the sequence of the bucket's stream."""
+        self.operation: KvOperation = found["operation"]
+        """What happened."""
+        self.time: datetime = datetime.fromtimestamp(found["time"], UTC)
+        """When it was written. In UTC."""
+        self.initial: bool = found["initial"]
+        """Whether it was there before the watch began; false for one that was asked for by its key."""
+
+    @property
+    def value(self) -> bytes:
+        """Its value; empty where there is none."""
+        return self._bytes()
+
+    def __repr__(self) -> str:
+        return (
+            f"<KvEntry key={self.key!r} revision={self.revision!r} operation={self.operation!r} value={self._size()}>"
+        )
+
+
+class DeadLetters:
+    """The dead letters of a topic and a group; iterate them, oldest first."""
 
     def __init__(self, handle: _native.Handle) -> None:
         self._handle = handle
@@ -218,12 +447,15 @@ class DeadLetters(Listing["DeadLetter"]):
         """Removes all letters there are now; returns their number. The first that fails ends it."""
         return await self._handle.call("discard")
 
+    def __aiter__(self) -> DeadLetterCursor:
+        return self.list()
+
     def __repr__(self) -> str:
         return f"<DeadLetters topic={self.topic!r} group={self.group!r}>"
 
 
-class DeadLetterCursor:
-    """A listing of dead letters. Made by :meth:`DeadLetters.list`."""
+class DeadLetterCursor(Cursor["DeadLetter"]):
+    """The dead letters there were when the listing began, oldest first."""
 
     def __init__(self, handle: _native.Handle) -> None:
         self._handle = handle
@@ -237,7 +469,7 @@ class DeadLetterCursor:
         return "<DeadLetterCursor>"
 
 
-class DeadLetter(Body):
+class DeadLetter(Decoded):
     """A message that could not be handled, and why."""
 
     def __init__(self, handle: _native.Handle) -> None:
@@ -270,6 +502,11 @@ class DeadLetter(Body):
         self.truncated: int | None = found["truncated"]
         """The size of a body that was not kept with the letter; a replay takes it from the stream."""
 
+    @property
+    def body(self) -> bytes:
+        """Its body; empty where there is none."""
+        return self._bytes()
+
     async def replay(self) -> None:
         """Sends it to its group again, and to no other, with a new count of attempts; then removes the letter.
 
@@ -283,4 +520,4 @@ class DeadLetter(Body):
         return await self._handle.call("discard")
 
     def __repr__(self) -> str:
-        return f"<DeadLetter topic={self.topic!r} sequence={self.sequence!r} group={self.group!r} reason={self.reason!r} attempts={self.attempts!r} body={self._size()}>"
+        return f"<DeadLetter topic={self.topic!r} group={self.group!r} sequence={self.sequence!r} attempts={self.attempts!r} reason={self.reason!r} body={self._size()}>"

@@ -16,6 +16,9 @@ __all__ = [
     "EventKind",
     "Health",
     "JetStreamHealth",
+    "KvOperation",
+    "KvStatus",
+    "KvStorage",
     "Level",
     "MetricsSnapshot",
     "Notice",
@@ -184,6 +187,34 @@ Deliver: TypeAlias = Literal[
 ``last``: The last message, and what comes after it.
 
 ``last_per_subject``: The last message of each topic, and what comes after.
+"""
+
+KvStorage: TypeAlias = Literal[
+    "file",
+    "memory",
+]
+"""Where a bucket is kept.
+
+``file``: On disk.
+
+``memory``: In memory: gone when its servers restart.
+"""
+
+KvOperation: TypeAlias = Literal[
+    "put",
+    "delete",
+    "purge",
+    "expired",
+]
+"""What happened to a key.
+
+``put``: A value was written.
+
+``delete``: It was deleted; its history stays.
+
+``purge``: It was deleted with its history.
+
+``expired``: Its time to live ran out.
 """
 
 
@@ -466,6 +497,47 @@ class Notice:
 
     def _repr_html_(self) -> str:
         return table("Notice", dataclasses.asdict(self))
+
+
+@dataclasses.dataclass(frozen=True)
+class KvStatus:
+    """A bucket as the server describes it."""
+
+    bucket: str
+    """The bucket."""
+    stream: str
+    """The stream behind it."""
+    values: int
+    """Values and signs of deletion stored now, all revisions."""
+    bytes: int
+    """Bytes stored now."""
+    history: int
+    """Revisions kept of each key."""
+    ttl: float | None
+    """How long a value is kept; none for ever. In seconds."""
+    limit_marker_ttl: float | None
+    """How long the sign of an expired key is kept; none where there are no such signs. In seconds."""
+    replicas: int
+    """Replicas."""
+    storage: KvStorage
+    """Where it is kept."""
+
+    @classmethod
+    def _of(cls, found: dict[str, Any]) -> KvStatus:
+        return cls(
+            bucket=found["bucket"],
+            stream=found["stream"],
+            values=found["values"],
+            bytes=found["bytes"],
+            history=found["history"],
+            ttl=found["ttl"],
+            limit_marker_ttl=found["limit_marker_ttl"],
+            replicas=found["replicas"],
+            storage=found["storage"],
+        )
+
+    def _repr_html_(self) -> str:
+        return table("KvStatus", dataclasses.asdict(self))
 
 
 class MetricsSnapshot(TypedDict):

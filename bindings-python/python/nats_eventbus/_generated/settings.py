@@ -7,7 +7,9 @@ import os
 from datetime import timedelta
 from typing import Any, TypeAlias
 
-__all__ = ["Backoff", "Seconds", "Tls"]
+from .records import KvStorage
+
+__all__ = ["Backoff", "KvConfig", "Seconds", "Tls"]
 
 Seconds: TypeAlias = float | timedelta | str
 """A length of time: seconds, a timedelta, or a text such as ``"30s"``, ``"250ms"``, ``"5m"``."""
@@ -49,6 +51,31 @@ class Tls:
 
     Default: the host dialled.
     """
+
+    def _settings(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if v is not None}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KvConfig:
+    """Settings of a bucket that is created."""
+
+    history: int | None = None
+    """Revisions kept of each key, 1 to 64. Default 1."""
+    ttl: Seconds | None = None
+    """How long a value is kept. Default: for ever."""
+    limit_marker_ttl: Seconds | None = None
+    """How long the sign of an expired key is kept; allows times to live for single keys, too. Needs server 2.11."""
+    replicas: int | None = None
+    """Replicas. Default: the connection's."""
+    max_bytes: int | None = None
+    """The most bytes the bucket may hold. Default: without limit."""
+    max_value_size: int | None = None
+    """The most bytes of one value. Default: the server's limit."""
+    storage: KvStorage | None = None
+    """Where it is kept. Default ``file``."""
+    description: str | None = None
+    """What it is for."""
 
     def _settings(self) -> dict[str, Any]:
         return {k: v for k, v in vars(self).items() if v is not None}

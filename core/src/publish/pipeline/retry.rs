@@ -207,7 +207,14 @@ mod tests {
         state.prepared(producer, Ok(found), &mut Post::default());
         let send = |state: &mut PipelineState| {
             let key = key.map(Arc::from);
-            let send = Submission { body: b"x", headers: None, key, has_id: false, done: Completion::Nobody };
+            let send = Submission {
+                topic: None,
+                body: b"x",
+                headers: None,
+                key,
+                has_id: false,
+                done: Completion::Nobody,
+            };
             assert!(state.submit(producer, send, true, Instant::now()).is_ok());
         };
         (0..before).for_each(|_| send(&mut state));

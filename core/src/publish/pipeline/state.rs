@@ -19,6 +19,7 @@ use crate::{
     observe::Metrics,
     testing::planted::{Bug, planted},
 };
+use async_nats::Subject;
 use bytes::{Bytes, BytesMut};
 use slotmap::SlotMap;
 use std::{collections::VecDeque, sync::Arc, time::Instant};
@@ -29,6 +30,8 @@ const BUSY: usize = 256;
 
 /// A send as its producer hands it over.
 pub(crate) struct Submission<'a> {
+    /// Where to, below the producer's stream; its topic when absent.
+    pub(crate) topic: Option<Subject>,
     pub(crate) body: &'a [u8],
     pub(crate) headers: Option<Headers>,
     pub(crate) key: Option<Arc<str>>,
@@ -194,7 +197,8 @@ impl PipelineState {
         if s.done.is_nobody() && (full || (!jetstream && backlogged)) {
             return Err(p.backpressure());
         }
-        let (topic, deadline, order) = (p.topic.clone(), now + p.config.delivery_timeout, p.next_order);
+        let topic = s.topic.unwrap_or_else(|| p.topic.clone());
+        let (deadline, order) = (now + p.config.delivery_timeout, p.next_order);
         let deduped = p.config.dedupe;
         p.next_order += 1;
         self.metrics.sent.add(1);
