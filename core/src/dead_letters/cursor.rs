@@ -1,51 +1,51 @@
-//! A listing of dead letters that ends, whatever becomes of what it lists.
+//! A listing of dead letters. It ends even when its letters are replayed and fail again.
 
 use super::{DeadLetter, DeadLetters};
 use crate::error::Result;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
-/// The letters there were when the listing began, oldest first.
+/// The letters that exist when the listing starts, oldest first.
 ///
-/// What is replayed and fails again is another letter, behind the last of this listing.
+/// A replay that fails again becomes a new letter, after the last letter of this listing.
 #[derive(Clone, Debug)]
 pub struct DeadLetterCursor {
     of: DeadLetters,
-    state: Arc<Mutex<State>>,
+    position: Arc<Mutex<Position>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    position: u64,
-    /// The last position of the listing; known from its first letter on.
+struct Position {
+    at: u64,
+    /// The last position of the listing, known after the first call of `next`.
     last: Option<u64>,
 }
 
 impl DeadLetterCursor {
     pub(super) fn new(of: DeadLetters) -> Self {
-        Self { of, state: Arc::default() }
+        Self { of, position: Arc::default() }
     }
 
-    /// Whose letters they are.
+    /// The dead letters that it lists.
     pub fn letters(&self) -> &DeadLetters {
         &self.of
     }
 
-    /// The next letter; none at the end. Dropping the future skips no letter.
+    /// The next letter. None at the end. Dropping the future skips no letter.
     ///
     /// # Errors
     /// `Timeout` or `Connection` when the server does not answer.
     pub async fn next(&self) -> Result<Option<DeadLetter>> {
-        let mut state = self.state.lock().await;
-        let last = match state.last {
+        let mut position = self.position.lock().await;
+        let last = match position.last {
             Some(last) => last,
-            None => *state.last.insert(self.of.last().await?),
+            None => *position.last.insert(self.of.last().await?),
         };
-        if state.position >= last {
+        if position.at >= last {
             return Ok(None);
         }
-        let found = self.of.next_after(state.position).await?.filter(|letter| letter.position <= last);
-        state.position = found.as_ref().map_or(last, |letter| letter.position);
+        let found = self.of.next_after(position.at).await?.filter(|letter| letter.position <= last);
+        position.at = found.as_ref().map_or(last, |letter| letter.position);
         Ok(found)
     }
 }
