@@ -234,7 +234,7 @@ def test_the_sources_are_read() -> None:
     """The check of the checker: it finds tests of each kind by their names."""
     tests = known()
     assert "bus::an_id_is_stored_once_and_the_duplicate_is_reported" in tests.rust
-    assert "publish::pipeline::outcome::tests::answers" in tests.rust
+    assert "publish::pipeline::answer::tests::answers" in tests.rust
     assert "config::tests::any_backoff" in tests.rust
     assert "test_docs::test_the_sources_are_read" in tests.python
     assert "test_interop::test_one_way" in tests.python

@@ -463,13 +463,13 @@ export class DeadLetterCursor extends Cursor<DeadLetter> {
 
 /** A message that could not be handled, and why. */
 export class DeadLetter extends Decoded {
-  /** Its sequence among the dead letters. */
+  /** Its sequence in the dead-letter stream. */
   readonly position: number;
   /** The topic it was sent to. */
   readonly topic: string;
   /** The stream it came from. */
   readonly stream: string;
-  /** Its sequence there. */
+  /** Its sequence in that stream. */
   readonly sequence: number;
   /** The group that could not handle it. */
   readonly group: string;
@@ -487,7 +487,7 @@ export class DeadLetter extends Decoded {
   readonly id: string | undefined;
   /** The headers it was sent with. */
   readonly headers: Readonly<Record<string, string>>;
-  /** The size of a body that was not kept with the letter; a replay takes it from the stream. */
+  /** The size of a body that was not stored with the letter. A replay takes the body from the stream. */
   readonly truncated: number | undefined;
   /** Its body; empty where there is none. */
   readonly body: Buffer;

@@ -22,7 +22,7 @@ export type State = "connecting" | "connected" | "disconnected" | "closed";
  *
  * `failed`: It does not answer, or is not enabled: see the problems.
  *
- * `unknown`: Unknown: there is no connection, or no permission on `$JS.API.INFO`.
+ * `unknown`: Not checked: there is no connection, or no permission on `$JS.API.INFO`.
  */
 export type JetStreamHealth = "off" | "ok" | "failed" | "unknown";
 
@@ -268,7 +268,7 @@ export interface Health {
   readonly rtt?: number;
   /**
    * The state of JetStream. `off`: Not used: the bus is in core mode. `ok`: It answers. `failed`: It does not answer,
-   * or is not enabled: see the problems. `unknown`: Unknown: there is no connection, or no permission on
+   * or is not enabled: see the problems. `unknown`: Not checked: there is no connection, or no permission on
    * `$JS.API.INFO`.
    */
   readonly jetstream: JetStreamHealth;

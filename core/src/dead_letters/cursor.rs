@@ -1,37 +1,37 @@
-//! A listing of dead letters that ends, whatever becomes of what it lists.
+//! A listing of dead letters. It ends even when its letters are replayed and fail again.
 
 use super::{DeadLetter, DeadLetters};
 use crate::{error::Result, host::call::PutBack};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
-/// The letters there were when the listing began, oldest first.
+/// The letters that exist when the listing starts, oldest first.
 ///
-/// What is replayed and fails again is another letter, behind the last of this listing.
+/// A replay that fails again becomes a new letter, after the last letter of this listing.
 #[derive(Clone, Debug)]
 pub struct DeadLetterCursor {
     of: DeadLetters,
-    state: Arc<Mutex<State>>,
+    position: Arc<Mutex<Position>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    position: u64,
-    /// The last position of the listing; known from its first letter on.
+struct Position {
+    at: u64,
+    /// The last position of the listing, known after the first call of `next`.
     last: Option<u64>,
 }
 
 impl DeadLetterCursor {
     pub(super) fn new(of: DeadLetters) -> Self {
-        Self { of, state: Arc::default() }
+        Self { of, position: Arc::default() }
     }
 
-    /// Whose letters they are.
+    /// The dead letters that it lists.
     pub fn letters(&self) -> &DeadLetters {
         &self.of
     }
 
-    /// The next letter; none at the end. Dropping the future skips no letter.
+    /// The next letter. None at the end. Dropping the future skips no letter.
     ///
     /// # Errors
     /// `Timeout` or `Connection` when the server does not answer.
@@ -41,18 +41,18 @@ impl DeadLetterCursor {
 
     /// Hosts: the same, and what puts it back. Until that is called or dropped, no other letter is taken.
     pub(crate) async fn take(&self) -> Result<Option<(DeadLetter, PutBack)>> {
-        let mut state = self.state.clone().lock_owned().await;
-        let last = match state.last {
+        let mut position = self.position.clone().lock_owned().await;
+        let last = match position.last {
             Some(last) => last,
-            None => *state.last.insert(self.of.last().await?),
+            None => *position.last.insert(self.of.last().await?),
         };
-        let before = state.position;
+        let before = position.at;
         if before >= last {
             return Ok(None);
         }
         let found = self.of.next_after(before).await?.filter(|letter| letter.position <= last);
-        state.position = found.as_ref().map_or(last, |letter| letter.position);
-        let put_back = move || state.position = before;
+        position.at = found.as_ref().map_or(last, |letter| letter.position);
+        let put_back = move || position.at = before;
         Ok(found.map(|letter| (letter, Box::new(put_back) as PutBack)))
     }
 }

@@ -35,13 +35,13 @@ pub(crate) fn is_ours(name: &str) -> bool {
 record! {
     /// A message that could not be handled, and why.
     pub struct DeadLetter {
-        /// Its sequence among the dead letters.
+        /// Its sequence in the dead-letter stream.
         position: u64,
         /// The topic it was sent to.
         topic: String,
         /// The stream it came from.
         stream: String,
-        /// Its sequence there.
+        /// Its sequence in that stream.
         sequence: u64,
         /// The group that could not handle it.
         group: String,
@@ -59,16 +59,16 @@ record! {
         id: Option<String>,
         /// The headers it was sent with.
         headers: Vec<(String, String)>,
-        /// The size of a body that was not kept with the letter; a replay takes it from the stream.
+        /// The size of a body that was not stored with the letter. A replay takes the body from the stream.
         truncated: Option<u64>,
     }
     hidden {
-        /// Its body; empty when it was too large to be kept (see `truncated`).
+        /// Its body. Empty when it was too large to be stored (see `truncated`).
         pub body: Bytes,
     }
 }
 
-/// A letter among its own, for hosts.
+/// A dead letter with the dead letters it belongs to, for hosts.
 #[derive(Clone, Debug)]
 pub struct Letter {
     pub(crate) of: super::DeadLetters,

@@ -102,7 +102,7 @@ impl DeadLetters {
         self.stream.get_or_try_init(|| find).await.map(String::as_str)
     }
 
-    /// Lists the letters that exist when the listing begins, oldest first.
+    /// Lists the letters that exist when the listing starts, oldest first.
     pub fn list(&self) -> DeadLetterCursor {
         DeadLetterCursor::new(self.clone())
     }

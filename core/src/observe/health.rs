@@ -19,7 +19,7 @@ choices! {
         Ok = "ok",
         /// It does not answer, or is not enabled: see the problems.
         Failed = "failed",
-        /// Unknown: there is no connection, or no permission on `$JS.API.INFO`.
+        /// Not checked: there is no connection, or no permission on `$JS.API.INFO`.
         Unknown = "unknown",
     }
 }

@@ -476,13 +476,13 @@ class DeadLetter(Decoded):
         self._handle = handle
         found = handle.fields
         self.position: int = found["position"]
-        """Its sequence among the dead letters."""
+        """Its sequence in the dead-letter stream."""
         self.topic: str = found["topic"]
         """The topic it was sent to."""
         self.stream: str = found["stream"]
         """The stream it came from."""
         self.sequence: int = found["sequence"]
-        """Its sequence there."""
+        """Its sequence in that stream."""
         self.group: str = found["group"]
         """The group that could not handle it."""
         self.reason: str = found["reason"]
@@ -500,7 +500,7 @@ class DeadLetter(Decoded):
         self.headers: MessageHeaders = MessageHeaders([(n, v) for n, v in found["headers"]])
         """The headers it was sent with."""
         self.truncated: int | None = found["truncated"]
-        """The size of a body that was not kept with the letter; a replay takes it from the stream."""
+        """The size of a body that was not stored with the letter. A replay takes the body from the stream."""
 
     @property
     def body(self) -> bytes:

@@ -61,7 +61,7 @@ JetStreamHealth: TypeAlias = Literal[
 
 ``failed``: It does not answer, or is not enabled: see the problems.
 
-``unknown``: Unknown: there is no connection, or no permission on ``$JS.API.INFO``.
+``unknown``: Not checked: there is no connection, or no permission on ``$JS.API.INFO``.
 """
 
 EventKind: TypeAlias = Literal[

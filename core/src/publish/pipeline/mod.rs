@@ -254,9 +254,10 @@ impl Pipeline {
 
     /// Ends when the server has processed everything written before it.
     pub(crate) fn echo(&self, timeout: Duration, done: Completion) {
+        let mut post = Post::default();
         self.change(|s| {
             if let Some(e) = s.cannot_ask() {
-                return done.complete(Body::Done(Err(e)));
+                return post.add(done, Body::Done(Err(e)));
             }
             let topic = Subject::from_static("");
             let message = Outbound { topic, body: Bytes::new(), headers: None, id: None };
