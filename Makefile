@@ -92,6 +92,7 @@ lint: setup ## All linters, as CI runs them
 	$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check .
 	$(VENV)/bin/pyright
 	npm run --silent lint
+	$(PY) -m tests.house
 
 audit: setup ## Known weaknesses, licences, one TLS provider (asks the advisory services: needs the internet)
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny

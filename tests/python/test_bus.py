@@ -153,23 +153,6 @@ async def test_a_wait_cancelled_before_it_began_loses_no_message(bus: eb.Bus, to
         assert (await anext(messages)).text() == "2"
 
 
-async def test_fetch_gives_what_there_is(bus: eb.Bus, topic: str) -> None:
-    """Consuming: fetch ends by its timeout with what it has; a cancelled one gives it back."""
-    p = bus.producer(topic)
-    await p.send_many([b"x"] * 10)
-    c = await bus.consumer(topic, group="g", prefetch=20)
-    assert len(await c.fetch(4)) == 4
-    await until(lambda: bus.metrics()["received"] == 10)
-    got = await c.fetch(100, timeout=0.2)
-    assert len(got) == 6
-    await p.send(b"kept")
-    waiting = asyncio.create_task(c.fetch(100, timeout=30))
-    await until(lambda: bus.metrics()["received"] == 11)
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
-    assert [m.body for m in await c.fetch(1)] == [b"kept"]
-
-
 async def test_settling(bus: eb.Bus, topic: str) -> None:
     """Consuming: nak with delay is redelivered, term is not, attempt counts."""
     await bus.producer(topic).send_many([b"again", b"never"])

@@ -398,17 +398,3 @@ async def test_a_crash_loses_nothing_buffered(bus: eb.Bus, jetstream: Server, to
         got = await c.fetch(19, timeout=10)
         assert sorted(int(m.text()) for m in got) == list(range(1, 20))
         assert min(m.attempt for m in got) >= 2
-
-
-async def test_a_fetch_that_is_cut_short(bus: eb.Bus, topic: str) -> None:
-    """Consuming: a fetch that is cut short by a close gives what it has; with nothing it fails with the reason."""
-    await bus.producer(topic).send_many([b"1", b"2"])
-    async with bus.consumer(topic, group="g") as c:
-        before = bus.metrics()["received"]
-        fetching = asyncio.create_task(c.fetch(5, timeout=30))
-        await until(lambda: bus.metrics()["received"] == before + 2)
-        await asyncio.sleep(0.02)  # what is received is buffered: now it is taken
-        await c.close()
-        assert [m.text() for m in await fetching] == ["1", "2"]
-        with pytest.raises(eb.ClosedError):
-            await c.fetch(1, timeout=30)

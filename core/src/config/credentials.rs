@@ -1,7 +1,10 @@
 //! Credentials as a callback gives them.
 
-use super::Secret;
-use crate::error::{Error, Result};
+use super::secret::Secret;
+use crate::{
+    error::{Error, Result},
+    host::schema::{Type, plain},
+};
 use serde::{Deserialize, Serialize};
 use std::{fmt, pin::Pin, sync::Arc};
 
@@ -55,6 +58,8 @@ impl Servers {
         if good { host } else { HIDDEN }
     }
 }
+plain! { Servers => Type::Text, }
+
 impl From<&str> for Servers {
     fn from(s: &str) -> Self {
         Self(s.to_owned())

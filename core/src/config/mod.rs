@@ -6,10 +6,12 @@
 mod consumer;
 mod credentials;
 mod producer;
+mod secret;
 
 pub use consumer::{ConsumerConfig, Deliver, Order};
 pub use credentials::{Credentials, CredentialsSource, Question, Servers};
 pub use producer::ProducerConfig;
+pub use secret::Secret;
 
 use crate::{
     error::{Error, Result},
@@ -18,44 +20,7 @@ use crate::{
         settings::{decode, object},
     },
 };
-use serde::{Deserialize, Serialize};
-use std::{fmt, path::PathBuf, time::Duration};
-
-/// A text that is never printed.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        // The usual error would repeat the value.
-        match serde_json::Value::deserialize(d) {
-            Ok(serde_json::Value::String(text)) => Ok(Self(text)),
-            _ => Err(serde::de::Error::custom("give it as a text")),
-        }
-    }
-}
-
-impl Secret {
-    /// The text itself; the caller keeps it out of messages.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-impl From<&str> for Secret {
-    fn from(s: &str) -> Self {
-        Self(s.to_owned())
-    }
-}
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-impl Serialize for Secret {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str("***")
-    }
-}
+use std::{path::PathBuf, time::Duration};
 
 settings! {
     /// How waiting grows between tries: exponential, jittered, capped.

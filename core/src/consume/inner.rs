@@ -1,10 +1,10 @@
 //! What the handles of a consumer and its loops share, and how it ends.
 
 use super::{
-    Settle,
     buffer::{Buffer, Ended, Returned, Settled},
-    group::Look,
     records::Records,
+    redeliveries::Look,
+    settle::Settle,
     unsettled::Known,
 };
 use crate::{

@@ -17,10 +17,14 @@ mod letters;
 mod part;
 mod prefetch;
 mod pull;
+mod pull_status;
+mod recording;
 mod records;
+mod redeliveries;
 mod replays;
 mod runner;
 mod servers_own;
+mod settle;
 mod settling;
 mod taking;
 mod unsettled;
@@ -38,7 +42,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 pub use handling::Handled;
 pub(crate) use inner::Inner;
-pub use settling::Settle;
+pub use settle::Settle;
 
 /// Receives the messages of a topic for a group. With its last handle it leaves by itself, as by [`close`](Self::close).
 #[derive(Clone)]

@@ -12,11 +12,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     host::mailbox::Post,
-    jetstream::{
-        api,
-        durable::Durable,
-        status::{Action, action},
-    },
+    jetstream::{api, durable::Durable},
     message::{Delivery, Meta},
 };
 use async_nats::{Message, Subject, Subscriber};
@@ -36,7 +32,7 @@ const AHEAD: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// How long the server is asked whether the durable is still there: nothing is received or extended meanwhile.
-const CHECKING: Duration = Duration::from_secs(1);
+pub(super) const CHECKING: Duration = Duration::from_secs(1);
 
 /// The most replays of a group that are unsettled at once.
 pub(super) const REPLAYS: usize = 64;
@@ -53,13 +49,13 @@ pub(super) enum Source {
 pub(super) struct Loop {
     pub(super) inner: Arc<Inner>,
     pub(super) source: Source,
-    stream: String,
-    name: String,
+    pub(super) stream: String,
+    pub(super) name: String,
     durable: Durable,
     pub(super) sub: Subscriber,
     /// Where pulls are answered; each generation of pulls has a number of its own below it.
     pub(super) inbox: String,
-    generation: u64,
+    pub(super) generation: u64,
     next: Subject,
     /// The last sign of life while something is requested.
     alive: Instant,
@@ -76,7 +72,7 @@ enum Event {
     Look,
 }
 
-enum Flow {
+pub(super) enum Flow {
     Go,
     Stop(Ended),
 }
@@ -227,14 +223,14 @@ impl Loop {
     }
 
     /// So much of what was requested will not come any more; none: all of it.
-    fn released(&mut self, messages: Option<usize>, bytes: Option<usize>) {
+    pub(super) fn released(&mut self, messages: Option<usize>, bytes: Option<usize>) {
         match &mut self.source {
             Source::Topic => self.inner.buffer.lock().released(messages, bytes),
             Source::Replays { requested } => *requested = messages.map_or(0, |n| requested.saturating_sub(n)),
         }
     }
 
-    fn forget_pulls(&mut self) {
+    pub(super) fn forget_pulls(&mut self) {
         self.generation += 1;
         self.alive = Instant::now();
         self.not_before = None;
@@ -243,7 +239,7 @@ impl Loop {
         b.interrupted(self.alive, self.durable.ack_wait);
     }
 
-    fn again_later(&mut self) {
+    pub(super) fn again_later(&mut self) {
         self.forget_pulls();
         self.not_before = Some(Instant::now() + AGAIN);
     }
@@ -294,59 +290,6 @@ impl Loop {
         match self.source {
             Source::Topic => batch.push(d),
             Source::Replays { .. } => batch.extend(crate::dead_letters::restored(d)),
-        }
-    }
-
-    async fn status(&mut self, m: &Message) -> Flow {
-        let status = m.status.map_or(0, |s| s.as_u16());
-        let text = m.description.as_deref().unwrap_or_default();
-        let current = m.subject.rsplit('.').next().and_then(|g| g.parse().ok()) == Some(self.generation);
-        if !current {
-            return Flow::Go;
-        }
-        let number = |name: &str| m.headers.as_ref().and_then(|h| h.get(name)?.as_str().parse().ok());
-        let (pending, bytes) = (number("Nats-Pending-Messages"), number("Nats-Pending-Bytes"));
-        match action(status, text, pending) {
-            Action::Alive => {}
-            Action::Release(Some(n)) => {
-                self.released(Some(n), bytes);
-                if status == 408 && matches!(self.source, Source::Topic) {
-                    self.inner.buffer.lock().rest();
-                }
-            }
-            Action::Oversize(n) => {
-                self.released(Some(n), bytes);
-                self.inner.buffer.lock().oversize();
-            }
-            Action::Release(None) | Action::Again => self.again_later(),
-            Action::Check => return self.check(text).await,
-            Action::Fail => {
-                let e = Error::new(ErrorKind::Config, "the server refuses our pulls from this durable");
-                let e = e
-                    .topic(&*self.inner.topic)
-                    .stream(&*self.stream)
-                    .group(&self.inner.config.group)
-                    .server(text);
-                return Flow::Stop(Ended::Failed(e));
-            }
-        }
-        Flow::Go
-    }
-
-    /// Whether the durable is still there; if it is, the trouble was passing.
-    async fn check(&mut self, text: &str) -> Flow {
-        tracing::debug!(status = text, "checking the durable");
-        let call = format!("CONSUMER.INFO.{}.{}", self.stream, self.name);
-        let asked = self.inner.shared.api::<serde_json::Value>(&call, &serde_json::Value::Null);
-        match tokio::time::timeout(CHECKING, asked).await {
-            Ok(Err(e)) if e.kind() == ErrorKind::NotFound => {
-                Flow::Stop(Ended::Failed(self.inner.gone(&self.stream, &e)))
-            }
-            // Also where nobody answers, as before an election: a new leader is met by pulling, not by waiting here.
-            Ok(_) | Err(_) => {
-                self.again_later();
-                Flow::Go
-            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! A listing of dead letters. It ends even when its letters are replayed and fail again.
 
 use super::{DeadLetter, DeadLetters};
-use crate::{error::Result, host::call::PutBack};
+use crate::{error::Result, host::mailbox::PutBack};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 

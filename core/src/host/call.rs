@@ -3,6 +3,7 @@
 //! A binding passes names and JSON through and knows no noun. Which calls there are is in `calls`.
 
 use super::{
+    mailbox::PutBack,
     schema::{Crossing, Record, Type, Typed},
     settings::{argument, object, to_host},
 };
@@ -66,9 +67,6 @@ impl Reply {
 /// Puts back what a call took, unless its caller had it.
 #[derive(Default)]
 struct Held(Option<PutBack>);
-
-/// Puts something back where it was taken from.
-pub(crate) type PutBack = Box<dyn FnOnce() + Send>;
 
 impl Drop for Held {
     fn drop(&mut self) {

@@ -36,6 +36,9 @@ pub enum Body {
     Host(Box<dyn Any + Send>),
 }
 
+/// Puts something back where it was taken from, for a caller who is gone.
+pub(crate) type PutBack = Box<dyn FnOnce() + Send>;
+
 /// One result on its way to a host loop.
 #[derive(Debug)]
 pub struct Letter {

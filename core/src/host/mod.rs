@@ -2,6 +2,7 @@
 
 pub mod call;
 mod calls;
+mod calls_macro;
 mod defaults;
 pub mod mailbox;
 pub mod schema;

@@ -137,21 +137,23 @@ pub(crate) mod field {
 #[serde(transparent)]
 pub(crate) struct Within<T: Crossing>(#[serde(with = "field")] pub(crate) T);
 
+/// Values that cross in serde's own form.
 macro_rules! plain {
     ($($ty:ty => $as:expr,)*) => { $(
-        impl Typed for $ty {
-            const TYPE: Type = $as;
+        impl $crate::host::schema::Typed for $ty {
+            const TYPE: $crate::host::schema::Type = $as;
         }
-        impl Crossing for $ty {
-            fn write<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                Serialize::serialize(self, s)
+        impl $crate::host::schema::Crossing for $ty {
+            fn write<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+                serde::Serialize::serialize(self, s)
             }
-            fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                Deserialize::deserialize(d)
+            fn read<'de, D: serde::Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+                serde::Deserialize::deserialize(d)
             }
         }
     )* };
 }
+pub(crate) use plain;
 
 plain! {
     () => Type::Nothing,
@@ -164,8 +166,6 @@ plain! {
     String => Type::Text,
     PathBuf => Type::Path,
     (String, String) => Type::Pair,
-    crate::Secret => Type::Text,
-    crate::Servers => Type::Text,
 }
 
 impl Typed for bytes::Bytes {

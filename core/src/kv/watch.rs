@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    host::call::PutBack,
+    host::mailbox::PutBack,
     jetstream::ordered::{Begin, Plan, Read, read},
 };
 use std::{

@@ -2,6 +2,7 @@
 
 pub(crate) mod pipeline;
 mod producer;
+mod send_many;
 mod target;
 
 pub(crate) use pipeline::Pipeline;

@@ -7,7 +7,7 @@ use crate::{
     config::ProducerConfig,
     connection::State,
     error::{Error, ErrorKind, Result},
-    host::mailbox::{Body, Completion, Listener, Mailbox, Many, Post},
+    host::mailbox::{Body, Completion, Listener, Mailbox, Post},
     message::{Headers, PubAck, SendOptions, checked_headers, headers_len},
     publish::pipeline::{LONGEST_ID, Pipeline, ProducerId, Submission, Submitted},
 };
@@ -19,19 +19,16 @@ use std::{
 
 use super::target::{Declares, Target};
 
-/// Messages of a `send_many` submitted under one lock.
-const MANY: usize = 256;
-
 /// Sends to one topic.
 #[derive(Clone, Debug)]
 pub struct Producer {
-    shared: Arc<Shared>,
-    id: ProducerId,
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: ProducerId,
     /// Shared by all clones. Dropping the last clone drops the window.
     _window: Arc<Window>,
-    topic: Arc<str>,
+    pub(super) topic: Arc<str>,
     target: Arc<Target>,
-    jetstream: bool,
+    pub(super) jetstream: bool,
     delivery_timeout: Duration,
     dedupe: bool,
 }
@@ -45,21 +42,6 @@ struct Window {
 impl Drop for Window {
     fn drop(&mut self) {
         self.pipeline.change(|s| s.drop_producer(self.id));
-    }
-}
-
-/// A `send_many` that is being submitted.
-struct SendMany {
-    many: Arc<Many>,
-    post: Post,
-    /// Whether the stream must be looked up.
-    prepare: bool,
-}
-
-impl SendMany {
-    /// Ends one message.
-    fn end(&mut self, index: usize, result: Result<Option<PubAck>>) {
-        self.post.add(Completion::Item { many: self.many.clone(), index }, Body::Sent(result));
     }
 }
 
@@ -215,78 +197,6 @@ impl Producer {
         }
     }
 
-    /// Hosts: starts a `send_many`. `done` receives the outcome of every message.
-    pub fn start_send_many<'a>(
-        &self,
-        bodies: impl ExactSizeIterator<Item = &'a [u8]>,
-        options: &SendOptions,
-        done: Completion,
-    ) -> Result<()> {
-        if options.id.is_some() {
-            let text = "one id cannot serve many messages: leave it out";
-            return Err(Error::new(ErrorKind::InvalidHeader, text).topic(&*self.topic));
-        }
-        if options.expected_last_sequence.or(options.expected_last_subject_sequence).is_some() {
-            let text = "one expected sequence cannot hold for many messages: send them one by one";
-            return Err(Error::new(ErrorKind::InvalidHeader, text).topic(&*self.topic));
-        }
-        let (headers, bodies): (_, Vec<&[u8]>) = (self.headers(options)?, bodies.collect());
-        let plain = !self.jetstream && headers.is_none();
-        let sent =
-            if plain { self.shared.pipeline.submit_core_bodies(self.id, &bodies, self.limit()) } else { 0 };
-        if sent == bodies.len() {
-            done.complete(Body::Many(vec![Ok(None); sent]));
-            return Ok(());
-        }
-        let key: Option<Arc<str>> = options.key.as_deref().map(Into::into);
-        let mut many =
-            SendMany { many: Many::new(bodies.len(), done), post: Post::default(), prepare: false };
-        (0..sent).for_each(|index| many.end(index, Ok(None)));
-        for (n, part) in bodies[sent..].chunks(MANY).enumerate() {
-            self.submit_part(part, sent + n * MANY, headers.as_ref(), key.as_ref(), &mut many);
-        }
-        if many.prepare {
-            self.prepare();
-        }
-        Ok(())
-    }
-
-    /// Submits a part of a `send_many` under one lock. `first` is the index of its first message.
-    fn submit_part(
-        &self,
-        part: &[&[u8]],
-        first: usize,
-        headers: Option<&Headers>,
-        key: Option<&Arc<str>>,
-        many: &mut SendMany,
-    ) {
-        let mut fitting = Vec::with_capacity(part.len());
-        for (index, body) in (first..).zip(part) {
-            match self.check_size(body.len(), headers, false) {
-                Ok(()) => fitting.push((index, *body)),
-                Err(e) => many.end(index, Err(e)),
-            }
-        }
-        let all = many.many.clone();
-        let submissions = fitting.iter().map(|(index, body)| Submission {
-            topic: None,
-            body,
-            headers: headers.cloned(),
-            key: key.cloned(),
-            has_id: false,
-            done: Completion::Item { many: all.clone(), index: *index },
-        });
-        let mut indices = fitting.iter().map(|(index, _)| *index);
-        self.shared.pipeline.submit_many(self.id, submissions, |submitted| {
-            let index = indices.next().unwrap_or_default();
-            match submitted {
-                Ok(Submitted::Pending { prepare }) => many.prepare |= prepare,
-                Ok(Submitted::Done) => many.end(index, Ok(None)),
-                Err(e) => many.end(index, Err(e)),
-            }
-        });
-    }
-
     /// Hosts: starts a flush.
     pub fn start_flush(&self, done: Completion) {
         if self.jetstream {
@@ -337,14 +247,14 @@ impl Producer {
         self.shared.pipeline.state().close_producer(self.id);
     }
 
-    fn limit(&self) -> usize {
+    pub(super) fn limit(&self) -> usize {
         match self.shared.client.max_payload() {
             0 => usize::MAX,
             limit => limit,
         }
     }
 
-    fn headers(&self, options: &SendOptions) -> Result<Option<Headers>> {
+    pub(super) fn headers(&self, options: &SendOptions) -> Result<Option<Headers>> {
         if let (false, Some(name)) = (self.jetstream, options.needs_jetstream()) {
             let text = format!(
                 "{name} needs JetStream: connect with jetstream on (NATS_USE_JETSTREAM), or leave it out"
@@ -354,7 +264,7 @@ impl Producer {
         checked_headers(options).map_err(|e| e.topic(&*self.topic))
     }
 
-    fn check_size(&self, body: usize, headers: Option<&Headers>, has_id: bool) -> Result<()> {
+    pub(super) fn check_size(&self, body: usize, headers: Option<&Headers>, has_id: bool) -> Result<()> {
         let generated = (self.jetstream && self.dedupe && !has_id).then_some(LONGEST_ID);
         let (size, limit) = (body + headers_len(headers, generated), self.limit());
         if size > limit {
@@ -385,7 +295,7 @@ impl Producer {
     }
 
     /// Looks the stream up, or declares it, while the first messages wait.
-    fn prepare(&self) {
+    pub(super) fn prepare(&self) {
         let this = self.clone();
         crate::runtime::spawn(async move {
             let until = Instant::now() + this.delivery_timeout;

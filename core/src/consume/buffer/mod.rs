@@ -1,16 +1,18 @@
 //! Messages received and not yet handed out, what is unsettled, and who waits. No I/O.
 
+mod asking;
 mod credit;
+mod examining;
 mod suspects;
 
 pub(super) use credit::Ask;
 pub(super) use suspects::Start;
 
 use super::{
-    Settle,
     history::Record,
     lanes::{Lanes, lane_of},
     prefetch::Prefetch,
+    settle::Settle,
     unsettled::{Gate, Known, Table, Unsettled, UnsettledId, id_of},
 };
 use crate::{

@@ -22,6 +22,7 @@ mod retry;
 mod slot;
 mod state;
 mod stream_lookup;
+mod submission;
 mod writer;
 
 pub(crate) use answer::ApiError;
@@ -30,8 +31,8 @@ pub(crate) use answer::classify;
 pub(crate) use keys::ProducerId;
 pub(crate) use message_ids::LONGEST_ID;
 pub(crate) use reply::{ERROR_CODE, ERROR_TEXT};
-pub(crate) use state::{Submission, Submitted};
 pub(crate) use stream_lookup::{ProducerStream, StartLookup};
+pub(crate) use submission::{Submission, Submitted};
 
 use crate::{
     connection::{Connection, Link},

@@ -192,7 +192,7 @@ fn explain_silence(p: Option<&ProducerState>, slot: &mut Slot) {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::state::Submission, *};
+    use super::{super::submission::Submission, *};
     use crate::{
         config::ProducerConfig, host::mailbox::Completion, observe::Metrics,
         publish::pipeline::stream_lookup::ProducerStream,

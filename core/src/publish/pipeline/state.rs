@@ -11,15 +11,14 @@ use super::{
     producer_state::{Flush, Preparation, ProducerState},
     reply_subjects::{LateAnswer, ReplySubjects},
     slot::{Kind, Phase, Slot},
+    submission::{Submission, Submitted},
 };
 use crate::{
     error::{Error, ErrorKind},
     host::mailbox::{Body, Completion, Post},
-    message::Headers,
     observe::Metrics,
     testing::planted::{Bug, planted},
 };
-use async_nats::Subject;
 use bytes::{Bytes, BytesMut};
 use slotmap::SlotMap;
 use std::{collections::VecDeque, sync::Arc, time::Instant};
@@ -27,25 +26,6 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 const ARENA: usize = 1 << 18;
 /// A producer with more messages in flight defers its next message: the answers to the others have it written.
 const BUSY: usize = 256;
-
-/// A send as its producer hands it over.
-pub(crate) struct Submission<'a> {
-    /// Where to, below the producer's stream; its topic when absent.
-    pub(crate) topic: Option<Subject>,
-    pub(crate) body: &'a [u8],
-    pub(crate) headers: Option<Headers>,
-    pub(crate) key: Option<Arc<str>>,
-    pub(crate) has_id: bool,
-    pub(crate) done: Completion,
-}
-
-/// What a submission came to at once.
-pub(crate) enum Submitted {
-    /// Its completion reports the outcome. `prepare`: the caller must look the stream up.
-    Pending { prepare: bool },
-    /// It is done and its completion unused: core mode, while connected.
-    Done,
-}
 
 /// Whether a core message that is only a body takes the fast path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,1 @@
+"""Measures the structure of the repository: `python -m tests.house`."""
