@@ -8,23 +8,20 @@ use crate::{
     convert,
     errors::{OrRaise, text},
     pack::{self, Pack},
+    results::Results,
 };
 use napi::{Env, bindgen_prelude::*, threadsafe_function::ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use nats_eventbus::{
-    Config, Credentials, CredentialsSource, Error, ErrorKind, Producer, PubAck, Question,
+    Config, Credentials, Error, ErrorKind, PubAck,
     duration::Unit,
     host::{
-        Completion, Listener, Mailbox, from_host,
+        Mailbox, from_host,
         mailbox::{Body, Letter},
     },
 };
 use parking_lot::Mutex;
-use std::{
-    collections::{HashMap, HashSet},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 /// Numbers per common result: token, sequence, flags.
 const TRIPLE: usize = 3;
@@ -38,96 +35,12 @@ const FAILED: f64 = -3.0;
 /// An array of JavaScript's, written in place. (By this name, for the derive macro takes `&mut` for a class.)
 type Numbers<'a> = &'a mut [f64];
 
-/// What the handles of one bus share.
-pub(crate) struct Office {
-    mailbox: Arc<Mailbox>,
-    /// Sends whose wait was given up: a failure of theirs belongs to the next flush.
-    abandoned: Mutex<HashMap<u64, Producer>>,
-    /// Questions for credentials that JavaScript has not answered yet.
-    questions: Mutex<Questions>,
-    desk: Mutex<Desk>,
-}
-
-#[derive(Default)]
-struct Questions {
-    open: HashMap<u32, Question>,
-    last: u32,
-}
-
 /// What one drain leaves for the calls after it.
 #[derive(Default)]
-struct Desk {
+struct Drained {
     letters: Vec<Letter>,
     others: Vec<Other>,
     streams: Vec<Arc<str>>,
-}
-
-impl Office {
-    /// How the call known by this token ends.
-    pub(crate) fn completion(&self, token: f64) -> Completion {
-        Completion::Host { mailbox: self.mailbox.clone(), token: convert::whole_number(token) }
-    }
-
-    /// Posts each failure under this token, and a letter without one once the core has let go of the listener.
-    pub(crate) fn listener(&self, token: f64) -> Listener {
-        let told = Told { mailbox: self.mailbox.clone(), token: convert::whole_number(token) };
-        Listener::new(move |e| told.post(Body::Done(Err(e))))
-    }
-
-    /// Posts each question for credentials under this token.
-    fn source(&self, token: f64) -> CredentialsSource {
-        let told = Told { mailbox: self.mailbox.clone(), token: convert::whole_number(token) };
-        CredentialsSource::asking(move |question| told.post(Body::Host(Box::new(question))))
-    }
-
-    /// A question's number, if that is what it is.
-    fn ask(&self, body: Body) -> Either<u32, Body> {
-        let Body::Host(value) = body else { return Either::B(body) };
-        match value.downcast::<Question>() {
-            Ok(question) => {
-                let mut all = self.questions.lock();
-                all.last = all.last.wrapping_add(1);
-                let number = all.last;
-                all.open.insert(number, *question);
-                Either::A(number)
-            }
-            Err(value) => Either::B(Body::Host(value)),
-        }
-    }
-
-    fn answer(&self, number: u32, answer: nats_eventbus::Result<Credentials>) {
-        if let Some(question) = self.questions.lock().open.remove(&number) {
-            question.answer(answer);
-        }
-    }
-
-    pub(crate) fn abandon(&self, token: f64, producer: &Producer) -> bool {
-        let token = convert::whole_number(token);
-        let caught = !producer.abandon(&self.mailbox, &HashSet::from([token])).is_empty();
-        if !caught {
-            self.abandoned.lock().insert(token, producer.clone());
-        }
-        caught
-    }
-}
-
-/// What a core listener holds: with its end JavaScript's ends.
-struct Told {
-    mailbox: Arc<Mailbox>,
-    token: u64,
-}
-
-impl Told {
-    fn post(&self, body: Body) {
-        Completion::Host { mailbox: self.mailbox.clone(), token: self.token }.complete(body);
-    }
-}
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        // Not a plain end, which would be told before the failures that came with it.
-        self.post(Body::Host(Box::new(())));
-    }
 }
 
 /// A result that is more than numbers; only the fields that apply are there.
@@ -160,7 +73,8 @@ pub struct BridgeCounts {
 /// The way results of one bus come to the event loop.
 #[napi]
 pub struct Bridge {
-    office: Arc<Office>,
+    results: Arc<Results>,
+    drained: Mutex<Drained>,
 }
 
 #[napi]
@@ -173,14 +87,7 @@ impl Bridge {
             // A failure means that the environment is going away: nobody is left to hear.
             wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
         });
-        Ok(Self {
-            office: Arc::new(Office {
-                mailbox,
-                abandoned: Mutex::default(),
-                questions: Mutex::default(),
-                desk: Mutex::default(),
-            }),
-        })
+        Ok(Self { results: Arc::new(Results::new(mailbox)), drained: Mutex::default() })
     }
 
     /// Connects: settings as JSON, binaries to try for `local://`, and the token for questions for credentials.
@@ -194,24 +101,24 @@ impl Bridge {
     ) -> Result<Object<'env>> {
         let settings =
             from_host::<Config>(convert::object(Some(&settings))?, Unit::Milliseconds).or_raise()?;
-        let office = self.office.clone();
+        let results = self.results.clone();
         let candidates: Vec<_> = candidates.into_iter().map(PathBuf::from).collect();
-        let source = source.map(|token| self.office.source(token));
+        let source = source.map(|token| self.results.source(token));
         convert::promise(env, async move {
             let config = Config::load_with(settings, |name| std::env::var(name).ok(), source)?;
-            Ok(Bus::new(nats_eventbus::Bus::connect(config, &candidates).await?, office))
+            Ok(Bus::new(nats_eventbus::Bus::connect(config, &candidates).await?, results))
         })
     }
 
     /// Writes triples (token, sequence, flags) into `out` and says how many; -1 - n when others wait, too.
     #[napi(catch_unwind)]
     pub fn drain(&self, #[napi(ts_arg_type = "Float64Array")] out: Numbers<'_>) -> i32 {
-        let mut desk = self.office.desk.lock();
-        let desk = &mut *desk;
-        self.office.mailbox.drain(out.len() / TRIPLE, &mut desk.letters);
+        let mut drained = self.drained.lock();
+        let drained = &mut *drained;
+        self.results.mailbox().drain(out.len() / TRIPLE, &mut drained.letters);
         let mut n = 0;
-        for Letter { token, body } in desk.letters.drain(..) {
-            if let Some(producer) = self.abandoner(token) {
+        for Letter { token, body } in drained.letters.drain(..) {
+            if let Some(producer) = self.results.abandoner(token) {
                 let failures = match body {
                     Body::Sent(result) => vec![result],
                     Body::Many(results) => results,
@@ -226,25 +133,25 @@ impl Bridge {
             }
             #[allow(clippy::cast_precision_loss)] // JavaScript gave it as a double
             let token = token as f64;
-            let body = match self.office.ask(body) {
+            let body = match self.results.ask(body) {
                 Either::A(question) => {
-                    desk.others.push(Other { token, question: Some(question), ..Other::default() });
+                    drained.others.push(Other { token, question: Some(question), ..Other::default() });
                     continue;
                 }
                 Either::B(body) => body,
             };
-            match common(&mut desk.streams, body) {
+            match common(&mut drained.streams, body) {
                 Either::A((sequence, flags)) => {
                     if let Some(triple) = out.get_mut(n * TRIPLE..(n + 1) * TRIPLE) {
                         triple.copy_from_slice(&[token, sequence, flags]);
                         n += 1;
                     }
                 }
-                Either::B(body) => desk.others.push(other(&mut desk.streams, token, body)),
+                Either::B(body) => drained.others.push(other(&mut drained.streams, token, body)),
             }
         }
         let n = i32::try_from(n).unwrap_or(i32::MAX - 1);
-        if desk.others.is_empty() { n } else { -1 - n }
+        if drained.others.is_empty() { n } else { -1 - n }
     }
 
     /// Answers a question for credentials, as JSON.
@@ -253,41 +160,34 @@ impl Bridge {
         let unread = |_| Error::new(ErrorKind::Config, "credentials: what the callback gave cannot be read");
         let read = serde_json::from_str(&given).map_err(unread).and_then(Credentials::read);
         let failed = read.as_ref().err().cloned();
-        self.office.answer(question, read);
+        self.results.answer(question, read);
         failed.map_or(Ok(()), Err).or_raise()
     }
 
     /// There are none, because of this.
     #[napi(catch_unwind)]
     pub fn refuse(&self, question: u32, why: String) {
-        self.office.answer(question, Err(Error::new(ErrorKind::Config, why)));
+        self.results.answer(question, Err(Error::new(ErrorKind::Config, why)));
     }
 
     /// What the last drain had beyond numbers.
     #[napi(catch_unwind)]
     pub fn others(&self) -> Vec<Other> {
-        std::mem::take(&mut self.office.desk.lock().others)
+        std::mem::take(&mut self.drained.lock().others)
     }
 
     /// The stream that flags name.
     #[napi(catch_unwind)]
     pub fn stream(&self, index: u32) -> String {
-        let desk = self.office.desk.lock();
-        desk.streams.get(index as usize).map(|s| s.as_ref().to_owned()).unwrap_or_default()
+        let drained = self.drained.lock();
+        drained.streams.get(index as usize).map(|s| s.as_ref().to_owned()).unwrap_or_default()
     }
 
     /// For tests of economy.
     #[napi]
     pub fn counts(&self) -> BridgeCounts {
-        let (letters, wakes) = self.office.mailbox.counts();
+        let (letters, wakes) = self.results.mailbox().counts();
         BridgeCounts { letters: letters as f64, wakes: wakes as f64 }
-    }
-}
-
-impl Bridge {
-    fn abandoner(&self, token: u64) -> Option<Producer> {
-        let mut abandoned = self.office.abandoned.lock();
-        if abandoned.is_empty() { None } else { abandoned.remove(&token) }
     }
 }
 

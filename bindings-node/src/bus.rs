@@ -1,7 +1,6 @@
 //! The bus.
 
 use crate::{
-    bridge::Office,
     consumer::Consumer,
     convert::{self, Extras, Time},
     errors::OrRaise,
@@ -9,6 +8,7 @@ use crate::{
     handle::Handle,
     producer::Producer,
     responder::Responder,
+    results::Results,
 };
 use napi::{Env, bindgen_prelude::*};
 use napi_derive::napi;
@@ -18,12 +18,12 @@ use std::sync::Arc;
 #[napi]
 pub struct Bus {
     inner: nats_eventbus::Bus,
-    office: Arc<Office>,
+    results: Arc<Results>,
 }
 
 impl Bus {
-    pub(crate) fn new(inner: nats_eventbus::Bus, office: Arc<Office>) -> Self {
-        Self { inner, office }
+    pub(crate) fn new(inner: nats_eventbus::Bus, results: Arc<Results>) -> Self {
+        Self { inner, results }
     }
 }
 
@@ -37,33 +37,33 @@ impl Bus {
     /// What happens to the connection from now on.
     #[napi(catch_unwind)]
     pub fn events(&self) -> Events {
-        Events::new(self.inner.events(), self.office.clone())
+        Events::new(self.inner.events(), self.results.clone())
     }
     /// What operators should read in the logs.
     #[napi(catch_unwind)]
     pub fn notices(&self) -> Events {
-        Events::new(self.inner.notices(), self.office.clone())
+        Events::new(self.inner.notices(), self.results.clone())
     }
     /// A producer for one topic.
     #[napi(catch_unwind)]
     pub fn producer(&self, topic: String, settings: String) -> Result<Producer> {
         let inner = self.inner.producer(&topic, convert::set(&settings)?).or_raise()?;
-        Ok(Producer::new(inner, self.office.clone()))
+        Ok(Producer::new(inner, self.results.clone()))
     }
 
     /// A consumer of a topic for a group.
     #[napi(catch_unwind, ts_return_type = "Promise<Consumer>")]
     pub fn consumer<'env>(&self, env: &'env Env, topic: String, settings: String) -> Result<Object<'env>> {
         let config = convert::set(&settings)?;
-        let (bus, office) = (self.inner.clone(), self.office.clone());
-        convert::promise(env, async move { Ok(Consumer::new(bus.consumer(&topic, config).await?, office)) })
+        let (bus, results) = (self.inner.clone(), self.results.clone());
+        convert::promise(env, async move { Ok(Consumer::new(bus.consumer(&topic, config).await?, results)) })
     }
 
     /// The requests on a topic, shared among the responders of a group.
     #[napi(catch_unwind, ts_return_type = "Promise<Responder>")]
     pub fn respond<'env>(&self, env: &'env Env, topic: String, group: String) -> Result<Object<'env>> {
-        let (bus, office) = (self.inner.clone(), self.office.clone());
-        convert::promise(env, async move { Ok(Responder::new(bus.respond(&topic, &group).await?, office)) })
+        let (bus, results) = (self.inner.clone(), self.results.clone());
+        convert::promise(env, async move { Ok(Responder::new(bus.respond(&topic, &group).await?, results)) })
     }
 
     /// Starts a request; its reply comes under the token.
@@ -78,7 +78,7 @@ impl Bus {
     ) -> Result<()> {
         let options = convert::send_options(extras)?;
         let timeout = convert::time(&timeout, "timeout")?;
-        self.inner.start_request(&topic, body, &options, timeout, self.office.completion(token)).or_raise()
+        self.inner.start_request(&topic, body, &options, timeout, self.results.completion(token)).or_raise()
     }
 
     /// Closes the connection and all that is on it.

@@ -1,10 +1,10 @@
 //! The consumer.
 
 use crate::{
-    bridge::Office,
     convert::{self, Time},
     errors::OrRaise,
     pack::{self, Pack},
+    results::Results,
 };
 use napi::{Env, bindgen_prelude::*};
 use napi_derive::napi;
@@ -16,7 +16,7 @@ use std::{collections::HashMap, sync::Arc};
 #[napi]
 pub struct Consumer {
     inner: nats_eventbus::Consumer,
-    office: Arc<Office>,
+    results: Arc<Results>,
     /// Kept from take to take for its room.
     taken: Mutex<Vec<Delivery>>,
     /// In handler mode: what handlers have, by token.
@@ -24,8 +24,8 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    pub(crate) fn new(inner: nats_eventbus::Consumer, office: Arc<Office>) -> Self {
-        Self { inner, office, taken: Mutex::default(), handled: Mutex::default() }
+    pub(crate) fn new(inner: nats_eventbus::Consumer, results: Arc<Results>) -> Self {
+        Self { inner, results, taken: Mutex::default(), handled: Mutex::default() }
     }
 
     /// No handler's end will be told of these.
@@ -115,7 +115,7 @@ impl Consumer {
     /// Asks to be told under the token when there is something to take; false when there is already, or the end.
     #[napi(catch_unwind)]
     pub fn arm(&self, token: f64) -> bool {
-        self.inner.arm(self.office.completion(token))
+        self.inner.arm(self.results.completion(token))
     }
 
     /// Acks many: the halves of their tokens.
@@ -156,7 +156,7 @@ impl Consumer {
     pub fn ack_confirmed(&self, token: f64, low: u32, high: u32, timeout: Time) -> Result<()> {
         let timeout = convert::time(&timeout, "timeout")?;
         self.over(std::iter::once(convert::whole(low, high)));
-        self.inner.start_ack_confirmed(convert::whole(low, high), timeout, self.office.completion(token));
+        self.inner.start_ack_confirmed(convert::whole(low, high), timeout, self.results.completion(token));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! What happens to a connection.
 
-use crate::bridge::Office;
+use crate::results::Results;
 use napi_derive::napi;
 use nats_eventbus::{HostFeed, duration::Unit};
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use std::sync::Arc;
 #[napi]
 pub struct Events {
     inner: Box<dyn HostFeed>,
-    office: Arc<Office>,
+    results: Arc<Results>,
 }
 
 impl Events {
-    pub(crate) fn new(inner: impl HostFeed + 'static, office: Arc<Office>) -> Self {
-        Self { inner: Box::new(inner), office }
+    pub(crate) fn new(inner: impl HostFeed + 'static, results: Arc<Results>) -> Self {
+        Self { inner: Box::new(inner), results }
     }
 }
 
@@ -33,7 +33,7 @@ impl Events {
     /// Asks to be told under the token when there is something to take; false when there is already, or the end.
     #[napi(catch_unwind)]
     pub fn arm(&self, token: f64) -> bool {
-        self.inner.arm(self.office.completion(token))
+        self.inner.arm(self.results.completion(token))
     }
     /// Ends the listening.
     #[napi(catch_unwind)]

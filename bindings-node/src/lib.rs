@@ -15,3 +15,4 @@ mod handle;
 mod pack;
 mod producer;
 mod responder;
+mod results;

@@ -1,9 +1,9 @@
 //! The producer.
 
 use crate::{
-    bridge::Office,
     convert::{self, Extras},
     errors::OrRaise,
+    results::Results,
 };
 use napi::{Env, bindgen_prelude::*};
 use napi_derive::napi;
@@ -14,12 +14,12 @@ use std::sync::Arc;
 #[napi]
 pub struct Producer {
     inner: nats_eventbus::Producer,
-    office: Arc<Office>,
+    results: Arc<Results>,
 }
 
 impl Producer {
-    pub(crate) fn new(inner: nats_eventbus::Producer, office: Arc<Office>) -> Self {
-        Self { inner, office }
+    pub(crate) fn new(inner: nats_eventbus::Producer, results: Arc<Results>) -> Self {
+        Self { inner, results }
     }
 }
 
@@ -43,10 +43,10 @@ impl Producer {
     /// As `send`, without options and as a function of its own.
     #[napi(catch_unwind, ts_return_type = "(body: Uint8Array, token: number) => boolean")]
     pub fn starter<'env>(&self, env: &'env Env) -> Result<Function<'env, (Uint8Array, f64), bool>> {
-        let (inner, office) = (self.inner.clone(), self.office.clone());
+        let (inner, results) = (self.inner.clone(), self.results.clone());
         let send = move |call: FunctionCallContext<'_>| {
             let (body, token): (Uint8ArraySlice<'_>, f64) = (call.get(0)?, call.get(1)?);
-            inner.start_send(&body, SendOptions::default(), office.completion(token)).or_raise()
+            inner.start_send(&body, SendOptions::default(), results.completion(token)).or_raise()
         };
         env.create_function_from_closure("start", send)
     }
@@ -58,13 +58,13 @@ impl Producer {
             return Ok(false);
         }
         let options = convert::send_options(extras)?;
-        self.inner.start_send(body, options, self.office.completion(token)).or_raise()
+        self.inner.start_send(body, options, self.results.completion(token)).or_raise()
     }
 
     /// From now on failures that nobody waits for come under the token, until a letter without one.
     #[napi(catch_unwind)]
     pub fn listen(&self, token: f64) {
-        self.inner.on_error(self.office.listener(token));
+        self.inner.on_error(self.results.listener(token));
     }
 
     /// Ends that.
@@ -93,20 +93,20 @@ impl Producer {
             start = end;
             body
         });
-        self.inner.start_send_many(each, &options, self.office.completion(token)).or_raise()
+        self.inner.start_send_many(each, &options, self.results.completion(token)).or_raise()
     }
 
     /// Nobody waits for this send any more: a failure of it is for the listener, or the next flush. False when its
     /// result may be on its way already, and is counted when it arrives.
     #[napi(catch_unwind)]
     pub fn abandon(&self, token: f64) -> bool {
-        self.office.abandon(token, &self.inner)
+        self.results.abandon(token, &self.inner)
     }
 
     /// Starts a flush.
     #[napi(catch_unwind)]
     pub fn flush(&self, token: f64) {
-        self.inner.start_flush(self.office.completion(token));
+        self.inner.start_flush(self.results.completion(token));
     }
 
     /// Refuses further sends.

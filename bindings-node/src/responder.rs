@@ -1,10 +1,10 @@
 //! The responder: requests out, replies back.
 
 use crate::{
-    bridge::Office,
     convert,
     errors::OrRaise,
     pack::{self, Pack},
+    results::Results,
 };
 use napi::{Env, bindgen_prelude::*};
 use napi_derive::napi;
@@ -16,7 +16,7 @@ use std::{collections::HashMap, sync::Arc};
 #[napi]
 pub struct Responder {
     inner: nats_eventbus::Consumer,
-    office: Arc<Office>,
+    results: Arc<Results>,
     asked: Mutex<Asked>,
 }
 
@@ -28,8 +28,8 @@ struct Asked {
 }
 
 impl Responder {
-    pub(crate) fn new(inner: nats_eventbus::Consumer, office: Arc<Office>) -> Self {
-        Self { inner, office, asked: Mutex::default() }
+    pub(crate) fn new(inner: nats_eventbus::Consumer, results: Arc<Results>) -> Self {
+        Self { inner, results, asked: Mutex::default() }
     }
     fn end(&self, low: u32, high: u32) -> Option<Delivery> {
         self.asked.lock().open.remove(&convert::whole(low, high))
@@ -72,7 +72,7 @@ impl Responder {
     /// Asks to be told under the token when there is something to take; false when there is already, or the end.
     #[napi(catch_unwind)]
     pub fn arm(&self, token: f64) -> bool {
-        self.inner.arm(self.office.completion(token))
+        self.inner.arm(self.results.completion(token))
     }
 
     /// Answers a request.

@@ -3,36 +3,14 @@
 //! Those of [`crate::ready`] are done already, [`Waiting`] is a future that the drain completes, [`Polling`] waits for one after another.
 //! All speak the coroutine protocol, so that `create_task` and `TaskGroup` take them too.
 
-use crate::{future::Waiting, ready};
+use crate::{errors::thrown, future::Waiting, ready};
 use parking_lot::Mutex;
 use pyo3::{PyTraverseError, PyVisit};
 use pyo3::{
     exceptions::{PyRuntimeError, PyStopIteration},
     prelude::*,
-    types::{PyDict, PyTuple},
+    types::PyTuple,
 };
-
-/// What a call returns that failed when it was made: its failure is raised where it is awaited. One made where no loop
-/// runs is made again there. See `_later.py`.
-pub(crate) fn later<'py>(
-    e: PyErr,
-    of: &Bound<'py, PyAny>,
-    method: &str,
-    args: Bound<'py, PyTuple>,
-    named: Bound<'py, PyDict>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = of.py();
-    let given = (e.into_value(py), of.getattr(method)?, args, named);
-    py.import("nats_eventbus._later")?.call_method1("later", given)
-}
-
-/// What was given to `throw`.
-pub(crate) fn thrown(exc: &Bound<'_, PyTuple>) -> PyErr {
-    match exc.get_item(0) {
-        Ok(e) => PyErr::from_value(e),
-        Err(e) => e,
-    }
-}
 
 /// A wait that looks again after each wake-up: `step` gives a value, or registers a wait and gives its future.
 ///

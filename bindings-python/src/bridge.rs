@@ -4,10 +4,9 @@
 
 use crate::{
     errors::raise,
-    events::Question,
-    future::Waiting,
-    message,
-    waking::{self, Slot, Watched, bridge_of},
+    future::{Call, EventLoop, Waiting},
+    question::Question,
+    waking::{self, Slot, Watched, Woken, woken},
 };
 use nats_eventbus::{
     CredentialsSource, Producer,
@@ -20,7 +19,7 @@ use nats_eventbus::{
 use parking_lot::Mutex;
 use pyo3::{
     prelude::*,
-    types::{PyCFunction, PyDict, PyList, PyTuple},
+    types::{PyCFunction, PyDict, PyTuple},
 };
 use slab::Slab;
 use std::{
@@ -29,10 +28,10 @@ use std::{
 };
 
 /// A rare call's result, made Python's on the loop's thread.
-type Convert = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
+pub(crate) type Convert = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 
-/// A function to be called, and its arguments.
-pub(crate) type Call = (Py<PyAny>, Py<PyTuple>);
+/// Makes Python's of what a letter brings.
+pub(crate) type ToPython = fn(Python<'_>, Body) -> PyResult<Bound<'_, PyAny>>;
 
 const CALLBACK_FAILED: &str = "a callback of a nats-eventbus call failed";
 
@@ -77,22 +76,23 @@ pub(crate) struct LoopBridge {
     letters: Mutex<VecDeque<Letter>>,
     /// Of the last letter delivered, and not yet made.
     calls: Mutex<VecDeque<Call>>,
+    to_python: ToPython,
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     fd: Watched,
 }
 
 impl LoopBridge {
-    pub(crate) fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
+    pub(crate) fn new(event_loop: &Bound<'_, PyAny>, to_python: ToPython) -> PyResult<Arc<Self>> {
         // Made before the bridge, which they must know; the bridge ends without them, and not they without it.
-        let slot = Slot::default();
+        let slot = Slot::<Self>::default();
         let (py, taken, told) = (event_loop.py(), slot.clone(), slot.clone());
         let take = PyCFunction::new_closure(py, None, None, move |args, _| {
             let first = args.get_item(0)?.is_truthy()?;
-            bridge_of(&taken).map_or(Ok(None), |b| b.next_call(args.py(), first))
+            woken(&taken).map_or(Ok(None), |b| b.next_call(args.py(), first))
         })?;
         let failed = PyCFunction::new_closure(py, None, None, move |args, _| {
             let exception = args.get_item(0)?;
-            bridge_of(&told).map_or(Ok(()), |b| b.tell_loop(args.py(), CALLBACK_FAILED, exception.unbind()))
+            woken(&told).map_or(Ok(()), |b| b.tell_loop(args.py(), CALLBACK_FAILED, exception.unbind()))
         })?;
         let deliver = py.import("nats_eventbus._deliver")?.getattr("deliverer")?.call1((take, failed))?;
         let (mailbox, fd) = waking::mailbox(event_loop, slot.clone())?;
@@ -104,15 +104,11 @@ impl LoopBridge {
             waiters: Mutex::default(),
             letters: Mutex::default(),
             calls: Mutex::default(),
+            to_python,
             fd,
         });
         let _ = slot.set(Arc::downgrade(&made));
         Ok(made)
-    }
-
-    /// Whether this process made it.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.mailbox.is_ours()
     }
 
     pub(crate) fn is_of(&self, event_loop: &Bound<'_, PyAny>) -> bool {
@@ -121,10 +117,6 @@ impl LoopBridge {
 
     pub(crate) fn is_closed(&self, py: Python<'_>) -> bool {
         self.event_loop.call_method0(py, "is_closed").and_then(|v| v.extract(py)).unwrap_or(true)
-    }
-
-    pub(crate) fn event_loop(&self) -> &Py<PyAny> {
-        &self.event_loop
     }
 
     fn completion(&self, waiter: Waiter) -> Completion {
@@ -157,33 +149,6 @@ impl LoopBridge {
     /// Only for whoever has a handle of this process.
     pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
         self.mailbox.fixed()
-    }
-
-    /// The loop is closed, and nobody reads letters any more: what waits is let go of, and what fails from now on is the
-    /// next flush's.
-    pub(crate) fn retire(&self) {
-        if !self.is_ours() {
-            return;
-        }
-        let waiters = std::mem::take(&mut *self.waiters.lock());
-        let mut sends: Vec<(&Producer, HashSet<u64>)> = Vec::new();
-        for (token, waiter) in &waiters {
-            let Waiter::Send(_, p) = waiter else { continue };
-            match sends.iter_mut().find(|(known, _)| known.is(p.fixed())) {
-                Some((_, tokens)) => drop(tokens.insert(token as u64)),
-                None => sends.push((p.fixed(), HashSet::from([token as u64]))),
-            }
-        }
-        for (producer, tokens) in &sends {
-            producer.abandon(self.mailbox(), tokens);
-        }
-        let late = std::mem::take(&mut *self.letters.lock());
-        for Letter { token, body } in late.into_iter().chain(self.mailbox().close()) {
-            let token = usize::try_from(token).unwrap_or(usize::MAX);
-            if let Some(Waiter::Send(_, p)) = waiters.get(token) {
-                unheard(p.fixed(), body);
-            }
-        }
     }
 
     /// A send: its future, its token, and what starting it said.
@@ -275,19 +240,6 @@ impl LoopBridge {
         Ok(future.into_bound(py).into_any())
     }
 
-    /// The loop was woken. Letters are delivered in a turn of their own: whoever they wake may run the loop within it, as
-    /// notebooks do, and the loop must be able to call this again then.
-    pub(crate) fn drain(&self, py: Python<'_>) -> PyResult<()> {
-        let mut arrived = Vec::new();
-        self.mailbox().drain(LETTERS, &mut arrived);
-        let mut letters = self.letters.lock();
-        let idle = letters.is_empty();
-        letters.extend(arrived);
-        let deliver = idle && !letters.is_empty();
-        drop(letters);
-        if deliver { self.deliver_soon(py) } else { Ok(()) }
-    }
-
     fn deliver_soon(&self, py: Python<'_>) -> PyResult<()> {
         self.call_soon.call1(py, (&self.deliver,)).map(drop)
     }
@@ -312,14 +264,6 @@ impl LoopBridge {
         }
     }
 
-    /// Tells the loop's exception handler.
-    pub(crate) fn tell_loop(&self, py: Python<'_>, message: &str, exception: Py<PyAny>) -> PyResult<()> {
-        let context = PyDict::new(py);
-        context.set_item(pyo3::intern!(py, "message"), message)?;
-        context.set_item(pyo3::intern!(py, "exception"), exception)?;
-        self.event_loop.call_method1(py, pyo3::intern!(py, "call_exception_handler"), (context,)).map(drop)
-    }
-
     /// Completes what a letter is for; the calls that are to be made.
     fn deliver(&self, py: Python<'_>, Letter { token, body }: Letter) -> PyResult<Vec<Call>> {
         let told = |f: Py<PyAny>, what: Py<PyAny>| Ok(vec![(f, PyTuple::new(py, [what])?.unbind())]);
@@ -335,7 +279,7 @@ impl LoopBridge {
                 (Some(Waiter::Listener(f, _)), Body::Host(_)) => {
                     let f = f.clone_ref(py);
                     drop(waiters);
-                    return told(f, to_python(py, body)?.unbind());
+                    return told(f, (self.to_python)(py, body)?.unbind());
                 }
                 _ => waiters.try_remove(token),
             }
@@ -356,7 +300,68 @@ impl LoopBridge {
         if future.get().is_done() {
             return Ok(Vec::new());
         }
-        Waiting::complete(future.bind(py), to_python(py, body))
+        Waiting::complete(future.bind(py), (self.to_python)(py, body))
+    }
+}
+
+impl EventLoop for LoopBridge {
+    fn event_loop(&self) -> &Py<PyAny> {
+        &self.event_loop
+    }
+
+    /// Tells the loop's exception handler.
+    fn tell_loop(&self, py: Python<'_>, message: &str, exception: Py<PyAny>) -> PyResult<()> {
+        let context = PyDict::new(py);
+        context.set_item(pyo3::intern!(py, "message"), message)?;
+        context.set_item(pyo3::intern!(py, "exception"), exception)?;
+        self.event_loop.call_method1(py, pyo3::intern!(py, "call_exception_handler"), (context,)).map(drop)
+    }
+}
+
+impl Woken for LoopBridge {
+    /// Whether this process made it.
+    fn is_ours(&self) -> bool {
+        self.mailbox.is_ours()
+    }
+
+    /// The loop was woken. Letters are delivered in a turn of their own: whoever they wake may run the loop within it, as
+    /// notebooks do, and the loop must be able to call this again then.
+    fn drain(&self, py: Python<'_>) -> PyResult<()> {
+        let mut arrived = Vec::new();
+        self.mailbox().drain(LETTERS, &mut arrived);
+        let mut letters = self.letters.lock();
+        let idle = letters.is_empty();
+        letters.extend(arrived);
+        let deliver = idle && !letters.is_empty();
+        drop(letters);
+        if deliver { self.deliver_soon(py) } else { Ok(()) }
+    }
+
+    /// The loop is closed, and nobody reads letters any more: what waits is let go of, and what fails from now on is the
+    /// next flush's.
+    fn retire(&self) {
+        if !self.is_ours() {
+            return;
+        }
+        let waiters = std::mem::take(&mut *self.waiters.lock());
+        let mut sends: Vec<(&Producer, HashSet<u64>)> = Vec::new();
+        for (token, waiter) in &waiters {
+            let Waiter::Send(_, p) = waiter else { continue };
+            match sends.iter_mut().find(|(known, _)| known.is(p.fixed())) {
+                Some((_, tokens)) => drop(tokens.insert(token as u64)),
+                None => sends.push((p.fixed(), HashSet::from([token as u64]))),
+            }
+        }
+        for (producer, tokens) in &sends {
+            producer.abandon(self.mailbox(), tokens);
+        }
+        let late = std::mem::take(&mut *self.letters.lock());
+        for Letter { token, body } in late.into_iter().chain(self.mailbox().close()) {
+            let token = usize::try_from(token).unwrap_or(usize::MAX);
+            if let Some(Waiter::Send(_, p)) = waiters.get(token) {
+                unheard(p.fixed(), body);
+            }
+        }
     }
 }
 
@@ -387,25 +392,4 @@ fn unheard(producer: &Producer, body: Body) {
         _ => Vec::new(),
     };
     failures.into_iter().for_each(|e| producer.unreported(e));
-}
-
-fn to_python(py: Python<'_>, body: Body) -> PyResult<Bound<'_, PyAny>> {
-    match body {
-        Body::Sent(result) => message::sent(py, result),
-        Body::Many(results) => {
-            let items = results.into_iter().map(|r| {
-                message::sent(py, r).or_else(|e| Ok::<_, PyErr>(e.into_value(py).into_bound(py).into_any()))
-            });
-            Ok(PyList::new(py, items.collect::<PyResult<Vec<_>>>()?)?.into_any())
-        }
-        Body::Host(value) => match value.downcast::<Convert>() {
-            Ok(convert) => convert(py).map(|v| v.into_bound(py)),
-            Err(_) => Ok(py.None().into_bound(py)),
-        },
-        Body::Done(Ok(())) | Body::Ready => Ok(py.None().into_bound(py)),
-        Body::Done(Err(e)) | Body::Reply(Err(e)) => Err(raise(py, &e)),
-        Body::Reply(Ok(delivery)) => {
-            Ok(Bound::new(py, message::Message::new(py, *delivery, None))?.into_any())
-        }
-    }
 }

@@ -3,16 +3,25 @@
 //! Owns which loop a call belongs to, and what closing the bus must give back. Its locks are only ever taken by whoever
 //! has the interpreter's, so that a forked child finds them free.
 
-use crate::{bridge::LoopBridge, message::Origin};
+use crate::{
+    bridge::{LoopBridge, ToPython},
+    waking::Woken,
+};
 use parking_lot::Mutex;
 use pyo3::{prelude::*, sync::PyOnceLock};
 use std::sync::{Arc, Weak};
 
+/// What hands out messages, and must stop before its bus closes.
+pub(crate) trait Leaving: Send + Sync {
+    /// Hands out no more, and gives back what was taken.
+    fn leave(&self);
+}
+
 /// The bridges of a bus, by loop; the last one used first.
-#[derive(Default)]
 pub(crate) struct Bridges {
     loops: Mutex<Vec<Arc<LoopBridge>>>,
-    origins: Mutex<Vec<Weak<Origin>>>,
+    leaving: Mutex<Vec<Weak<dyn Leaving>>>,
+    to_python: ToPython,
 }
 
 static RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -24,6 +33,10 @@ fn no_loop(py: Python<'_>) -> PyErr {
 }
 
 impl Bridges {
+    pub(crate) fn new(to_python: ToPython) -> Arc<Self> {
+        Arc::new(Self { loops: Mutex::default(), leaving: Mutex::default(), to_python })
+    }
+
     /// The bridge of the running loop.
     pub(crate) fn current(&self, py: Python<'_>) -> PyResult<Arc<LoopBridge>> {
         let get = RUNNING_LOOP.get_or_try_init(py, || {
@@ -38,7 +51,7 @@ impl Bridges {
             return Ok(all[0].clone());
         }
         drop(all);
-        let made = LoopBridge::new(&running)?;
+        let made = LoopBridge::new(&running, self.to_python)?;
         // Asking a loop runs Python, which must not happen under the lock.
         let known = self.loops.lock().clone();
         let closed: Vec<_> = known.into_iter().filter(|b| b.is_closed(py)).collect();
@@ -51,16 +64,16 @@ impl Bridges {
     }
 
     /// A consumer of the bus, whose messages must be given back before the bus closes.
-    pub(crate) fn add(&self, origin: &Arc<Origin>) {
-        let mut origins = self.origins.lock();
-        origins.retain(|o| o.strong_count() > 0);
-        origins.push(Arc::downgrade(origin));
+    pub(crate) fn add(&self, part: Weak<dyn Leaving>) {
+        let mut all = self.leaving.lock();
+        all.retain(|o| o.strong_count() > 0);
+        all.push(part);
     }
 
     /// Ends the handing out of all consumers.
     pub(crate) fn leave(&self) {
-        let origins: Vec<_> = self.origins.lock().iter().filter_map(Weak::upgrade).collect();
-        origins.iter().for_each(|o| o.leave());
+        let all: Vec<_> = self.leaving.lock().iter().filter_map(Weak::upgrade).collect();
+        all.iter().for_each(|o| o.leave());
     }
 
     /// Letters and wake-ups of all loops.

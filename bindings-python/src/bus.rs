@@ -2,7 +2,7 @@
 
 use crate::{
     bridges::Bridges, consumer::Consumer, convert, errors::OrRaise, events::Events, handle::Handle,
-    producer::Producer, ready,
+    letter::to_python, producer::Producer, ready,
 };
 use nats_eventbus::{Config, duration::Unit, host::from_host, runtime::Own};
 use pyo3::{prelude::*, types::PyDict};
@@ -19,7 +19,7 @@ pub(crate) fn connect<'py>(
     settings: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let given = from_host::<Config>(convert::json_object(settings)?, Unit::Seconds).or_raise(py)?;
-    let bridges = Arc::<Bridges>::default();
+    let bridges = Bridges::new(to_python);
     let bridge = bridges.current(py)?;
     let source = source.map(|f| bridge.source(f));
     let config = Config::load_with(given, |name| std::env::var(name).ok(), source).or_raise(py)?;

@@ -2,7 +2,7 @@
 
 use crate::{
     awaitable::{Polling, Step, Stepper},
-    bridges::Bridges,
+    bridges::{Bridges, Leaving},
     errors::OrRaise,
     future::Waiting,
     message::{Message, Origin},

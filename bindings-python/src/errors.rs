@@ -1,7 +1,7 @@
 //! The core's error as the Python class of its kind.
 
 use nats_eventbus::Error;
-use pyo3::{prelude::*, sync::PyOnceLock, types::PyDict};
+use pyo3::{prelude::*, sync::PyOnceLock, types::PyDict, types::PyTuple};
 
 static CLASSES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
 
@@ -38,5 +38,13 @@ pub(crate) trait OrRaise<T> {
 impl<T> OrRaise<T> for nats_eventbus::Result<T> {
     fn or_raise(self, py: Python<'_>) -> PyResult<T> {
         self.map_err(|e| raise(py, &e))
+    }
+}
+
+/// What was given to `throw`.
+pub(crate) fn thrown(exc: &Bound<'_, PyTuple>) -> PyErr {
+    match exc.get_item(0) {
+        Ok(e) => PyErr::from_value(e),
+        Err(e) => e,
     }
 }

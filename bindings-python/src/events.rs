@@ -1,13 +1,7 @@
-//! What happens to a connection, and its questions for credentials.
+//! What happens to a connection.
 
-use crate::{
-    bridges::Bridges,
-    convert,
-    errors::{OrRaise, raise},
-    ready,
-};
-use nats_eventbus::{Credentials, Error, ErrorKind, HostFeed, duration::Unit, runtime::Own};
-use parking_lot::Mutex;
+use crate::{bridges::Bridges, convert, errors::OrRaise, ready};
+use nats_eventbus::{HostFeed, duration::Unit, runtime::Own};
 use pyo3::prelude::*;
 use std::sync::Arc;
 
@@ -51,35 +45,5 @@ impl Events {
         if let Ok(events) = self.inner.get() {
             events.close();
         }
-    }
-}
-
-/// A question for credentials, to be answered once.
-#[pyclass(frozen, module = "nats_eventbus._native")]
-pub(crate) struct Question(Mutex<Option<nats_eventbus::Question>>);
-
-impl Question {
-    pub(crate) fn new(question: nats_eventbus::Question) -> Self {
-        Self(Mutex::new(Some(question)))
-    }
-    fn end(&self, answer: nats_eventbus::Result<Credentials>) {
-        if let Some(question) = self.0.lock().take() {
-            question.answer(answer);
-        }
-    }
-}
-
-#[pymethods]
-impl Question {
-    /// Credentials by name, or the text of a credentials file.
-    fn answer(&self, py: Python<'_>, given: &Bound<'_, PyAny>) -> PyResult<()> {
-        let read = Credentials::read(convert::json(given)?);
-        let failed = read.as_ref().err().cloned();
-        self.end(read);
-        failed.map_or(Ok(()), |e| Err(raise(py, &e)))
-    }
-    /// There are none, because of this.
-    fn fail(&self, why: String) {
-        self.end(Err(Error::new(ErrorKind::Config, why)));
     }
 }

@@ -4,11 +4,7 @@
 //! A coroutine to `create_task`, a future to `gather`, `wait_for` and `shield`. It is completed by the drain, which is a
 //! callback of the loop: whoever waits is called back from there, without a turn of the loop for each.
 
-use crate::{
-    awaitable::thrown,
-    bridge::{Call, LoopBridge},
-    ready,
-};
+use crate::{errors::thrown, ready};
 use parking_lot::Mutex;
 use pyo3::{
     PyTraverseError, PyVisit,
@@ -25,6 +21,17 @@ use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
+
+/// A function to be called, and its arguments.
+pub(crate) type Call = (Py<PyAny>, Py<PyTuple>);
+
+/// What a future asks of its event loop.
+pub(crate) trait EventLoop: Send + Sync {
+    /// The loop itself.
+    fn event_loop(&self) -> &Py<PyAny>;
+    /// Tells the loop's exception handler.
+    fn tell_loop(&self, py: Python<'_>, message: &str, exception: Py<PyAny>) -> PyResult<()>;
+}
 
 enum Outcome {
     Value(Py<PyAny>),
@@ -46,7 +53,7 @@ struct State {
 /// A future on one event loop.
 #[pyclass(frozen, weakref, module = "nats_eventbus._native")]
 pub(crate) struct Waiting {
-    bridge: Arc<LoopBridge>,
+    bridge: Arc<dyn EventLoop>,
     state: Mutex<State>,
     /// What tells a task that this was awaited, and not only yielded.
     blocking: AtomicBool,
@@ -64,7 +71,7 @@ fn copy_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
 }
 
 impl Waiting {
-    pub(crate) fn new(py: Python<'_>, bridge: Arc<LoopBridge>) -> PyResult<Py<Self>> {
+    pub(crate) fn new(py: Python<'_>, bridge: Arc<dyn EventLoop>) -> PyResult<Py<Self>> {
         let (blocking, begun) = (AtomicBool::new(false), AtomicBool::new(false));
         Py::new(py, Self { bridge, state: Mutex::default(), blocking, begun })
     }

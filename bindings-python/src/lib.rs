@@ -1,11 +1,12 @@
 //! The Python binding: converts, wakes, and hands over. All behaviour is in the core.
 //!
 //! `bridge`: one mailbox per event loop, `waking`: how that is told; `bridges`: those of a bus; `ready`, `future`,
-//! `awaitable`: what calls return; one file per noun besides.
+//! `awaitable`: what calls return; `letter`: what a result becomes; `handle`: the rare call; one file per noun besides.
 
 // pyo3's signatures need values by reference or owned where clippy would have it otherwise.
 #![allow(missing_docs, clippy::needless_pass_by_value, clippy::unnecessary_wraps, clippy::missing_panics_doc)]
 
+mod ack;
 mod awaitable;
 mod bridge;
 mod bridges;
@@ -16,8 +17,11 @@ mod errors;
 mod events;
 mod future;
 mod handle;
+mod later;
+mod letter;
 mod message;
 mod producer;
+mod question;
 mod ready;
 mod settled;
 mod waking;
@@ -26,17 +30,19 @@ mod waking;
 // lock: free-threaded builds are to turn it on.
 #[pyo3::pymodule(gil_used = true)]
 mod _native {
-    use super::{convert, errors};
+    use super::{convert, errors, message, ready};
     use pyo3::{prelude::*, types::PyDict};
 
     #[pymodule_export]
     use super::{
+        ack::PubAck,
         bus::{Bus, connect},
         consumer::Consumer,
-        events::{Events, Question},
+        events::Events,
         handle::Handle,
-        message::{Message, PubAck},
+        message::Message,
         producer::Producer,
+        question::Question,
         settled::Settled,
     };
 
@@ -61,6 +67,7 @@ mod _native {
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
+        let _ = ready::HAND_OUT_AGAIN.set(message::hand_out_again);
         m.add("__version__", env!("CARGO_PKG_VERSION"))?;
         // Not where there is no fork.
         if let Some(register) = m.py().import("os")?.getattr_opt("register_at_fork")? {

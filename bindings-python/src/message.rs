@@ -1,12 +1,12 @@
 //! Messages and acks as Python sees them.
 
 use crate::{
-    awaitable::later,
     bridge::LoopBridge,
-    bridges::Bridges,
+    bridges::{Bridges, Leaving},
     convert,
     errors::{OrRaise, raise},
     future::Waiting,
+    later::later,
     settled::Settled,
 };
 use nats_eventbus::{
@@ -22,65 +22,21 @@ use pyo3::{
 use std::{
     collections::VecDeque,
     fmt::Write,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
-/// The server's word that a message is stored.
-#[pyclass(frozen, eq, hash, module = "nats_eventbus")]
-#[derive(PartialEq, Eq, Hash)]
-pub(crate) struct PubAck(nats_eventbus_ack::Ack);
-
-mod nats_eventbus_ack {
-    /// The core's ack, hashable.
-    #[derive(PartialEq, Eq, Hash)]
-    pub(crate) struct Ack {
-        pub(crate) stream: std::sync::Arc<str>,
-        pub(crate) sequence: u64,
-        pub(crate) duplicate: bool,
-    }
-}
-
-#[pymethods]
-impl PubAck {
-    /// The stream the message is stored in.
-    #[getter]
-    fn stream(&self) -> &str {
-        &self.0.stream
-    }
-    /// Its sequence there.
-    #[getter]
-    fn sequence(&self) -> u64 {
-        self.0.sequence
-    }
-    /// Whether it was already stored under the same id.
-    #[getter]
-    fn duplicate(&self) -> bool {
-        self.0.duplicate
-    }
-    fn __repr__(&self) -> String {
-        let duplicate = if self.0.duplicate { "True" } else { "False" };
-        format!("PubAck(stream={:?}, sequence={}, duplicate={duplicate})", self.0.stream, self.0.sequence)
-    }
-}
-
-pub(crate) fn sent(
-    py: Python<'_>,
-    result: nats_eventbus::Result<Option<nats_eventbus::PubAck>>,
-) -> PyResult<Bound<'_, PyAny>> {
-    match result {
-        Ok(Some(a)) => {
-            let ack =
-                nats_eventbus_ack::Ack { stream: a.stream, sequence: a.sequence, duplicate: a.duplicate };
-            Ok(Bound::new(py, PubAck(ack))?.into_any())
-        }
-        Ok(None) => Ok(py.None().into_bound(py)),
-        Err(e) => Err(raise(py, &e)),
-    }
-}
-
 /// A wait for messages: where, its token and its future.
 pub(crate) type Waited = (Arc<LoopBridge>, usize, Py<Waiting>);
+
+impl Leaving for Origin {
+    fn leave(&self) {
+        if let Ok(consumer) = self.consumer.get() {
+            consumer.stop();
+        }
+        self.give_back();
+    }
+}
 
 /// Where a message came from, for settling it.
 pub(crate) struct Origin {
@@ -122,7 +78,8 @@ impl Origin {
             waited: Mutex::default(),
             turns: Mutex::new(Turns::new()),
         });
-        origin.bridges.add(&origin);
+        let leaving: Weak<Self> = Arc::downgrade(&origin);
+        origin.bridges.add(leaving);
         origin
     }
 
@@ -146,14 +103,6 @@ impl Origin {
     /// The loop has a turn now.
     pub(crate) fn turn(&self) {
         *self.turns.lock() = Turns::new();
-    }
-
-    /// Hands out no more, and gives back what was taken.
-    pub(crate) fn leave(&self) {
-        if let Ok(consumer) = self.consumer.get() {
-            consumer.stop();
-        }
-        self.give_back();
     }
 
     /// Gives back what was taken and not handed out.
@@ -345,5 +294,12 @@ impl Message {
     fn undecodable(&self, py: Python<'_>, why: &str) -> PyErr {
         let e = nats_eventbus::Error::new(nats_eventbus::ErrorKind::Decode, why).topic(self.topic());
         raise(py, &e)
+    }
+}
+
+/// A message that was never looked at is handed out again.
+pub(crate) fn hand_out_again(value: &Bound<'_, PyAny>) {
+    if let Ok(m) = value.cast::<Message>() {
+        m.get().hand_out_again();
     }
 }

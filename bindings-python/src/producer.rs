@@ -1,10 +1,11 @@
 //! The producer.
 
 use crate::{
-    awaitable::{Polling, Step, Stepper, later},
+    awaitable::{Polling, Step, Stepper},
     bridges::Bridges,
     convert::{self, Body, Extras},
     errors::OrRaise,
+    later::later,
     ready,
 };
 use nats_eventbus::runtime::Own;

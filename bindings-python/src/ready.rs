@@ -5,7 +5,7 @@
 //! unsafe code of this package. Everything here runs with the interpreter's lock held.
 #![allow(unsafe_code)]
 
-use crate::{awaitable::thrown, message::Message};
+use crate::errors::thrown;
 use pyo3::{
     exceptions::{PyBaseException, PyStopIteration},
     ffi,
@@ -16,17 +16,21 @@ use pyo3::{
 use std::{
     ffi::{CStr, c_int, c_uint, c_void},
     mem, ptr,
+    sync::OnceLock,
 };
 
 /// An awaitable whose result is there: a message, once, and `None` from then on.
 #[repr(C)]
 struct Ready {
     head: ffi::PyObject,
-    /// A [`Message`], owned; null for `None`.
+    /// A message, owned; null for `None`.
     value: *mut ffi::PyObject,
     /// Whether the loop has a turn first.
     turn: bool,
 }
+
+/// What becomes of a value that was never looked at; set when the module is loaded.
+pub(crate) static HAND_OUT_AGAIN: OnceLock<fn(&Bound<'_, PyAny>)> = OnceLock::new();
 
 const DOC: &CStr = c"An awaitable whose result is there.";
 
@@ -200,7 +204,7 @@ unsafe extern "C" fn dealloc(this: *mut ffi::PyObject) {
 unsafe fn untaken(py: Python<'_>, this: *mut ffi::PyObject) {
     // SAFETY: what is taken is owned here.
     let value = unsafe { Bound::from_owned_ptr(py, take(this)) };
-    if let Ok(m) = value.cast::<Message>() {
-        m.get().hand_out_again();
+    if let Some(hand_out_again) = HAND_OUT_AGAIN.get() {
+        hand_out_again(&value);
     }
 }

@@ -1,7 +1,6 @@
 //! How an event loop is woken to drain its mailbox: by an eventfd that it watches, which needs no interpreter's lock; a
 //! loop without readers by `call_soon_threadsafe`.
 
-use crate::bridge::LoopBridge;
 use nats_eventbus::host::Mailbox;
 #[cfg(target_os = "linux")]
 use pyo3::exceptions::PyNotImplementedError;
@@ -18,29 +17,42 @@ pub(crate) type Watched = Option<Arc<OwnedFd>>;
 #[cfg(not(target_os = "linux"))]
 pub(crate) type Watched = Option<()>;
 
-/// Where a bridge is known before it is made.
-pub(crate) type Slot = Arc<OnceLock<Weak<LoopBridge>>>;
+/// What is woken.
+pub(crate) trait Woken: Send + Sync {
+    /// Whether this process made it.
+    fn is_ours(&self) -> bool;
+    /// The loop was woken.
+    fn drain(&self, py: Python<'_>) -> PyResult<()>;
+    /// The loop is closed.
+    fn retire(&self);
+}
 
-/// The bridge, if it is there and this process's.
-pub(crate) fn bridge_of(slot: &Slot) -> Option<Arc<LoopBridge>> {
+/// Where what is woken is known before it is made.
+pub(crate) type Slot<W> = Arc<OnceLock<Weak<W>>>;
+
+/// It, if it is there and this process's.
+pub(crate) fn woken<W: Woken>(slot: &Slot<W>) -> Option<Arc<W>> {
     slot.get().and_then(Weak::upgrade).filter(|b| b.is_ours())
 }
 
 /// Held by the callback of a reader, which a loop lets go of when it is closed.
 #[cfg(target_os = "linux")]
-struct Reader(Slot);
+struct Reader<W: Woken>(Slot<W>);
 
 #[cfg(target_os = "linux")]
-impl Drop for Reader {
+impl<W: Woken> Drop for Reader<W> {
     fn drop(&mut self) {
-        if let Some(bridge) = bridge_of(&self.0) {
+        if let Some(bridge) = woken(&self.0) {
             bridge.retire();
         }
     }
 }
 
 /// A mailbox that has the loop drain it.
-pub(crate) fn mailbox(event_loop: &Bound<'_, PyAny>, slot: Slot) -> PyResult<(Arc<Mailbox>, Watched)> {
+pub(crate) fn mailbox<W: Woken + 'static>(
+    event_loop: &Bound<'_, PyAny>,
+    slot: Slot<W>,
+) -> PyResult<(Arc<Mailbox>, Watched)> {
     let py = event_loop.py();
     #[cfg(target_os = "linux")]
     if event_loop.getattr_opt("add_reader")?.is_some()
@@ -55,7 +67,7 @@ pub(crate) fn mailbox(event_loop: &Bound<'_, PyAny>, slot: Slot) -> PyResult<(Ar
         // The callback holds the descriptor: it stays open for as long as the loop watches it.
         let (watched, reader) = (fd.clone(), Reader(slot.clone()));
         let drain = PyCFunction::new_closure(py, None, None, move |args, _| {
-            let Some(bridge) = bridge_of(&reader.0) else { return Ok(()) };
+            let Some(bridge) = woken(&reader.0) else { return Ok(()) };
             let _ = rustix::io::read(&*watched, &mut [0u8; 8]);
             bridge.drain(args.py())
         })?;
@@ -67,7 +79,7 @@ pub(crate) fn mailbox(event_loop: &Bound<'_, PyAny>, slot: Slot) -> PyResult<(Ar
         }
     }
     let drain = PyCFunction::new_closure(py, None, None, move |args, _| {
-        bridge_of(&slot).map_or(Ok(()), |b| b.drain(args.py()))
+        woken(&slot).map_or(Ok(()), |b| b.drain(args.py()))
     })?
     .unbind();
     let call = event_loop.getattr("call_soon_threadsafe")?.unbind();
