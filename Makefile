@@ -15,7 +15,7 @@ help: ## This list
 demo: build ## Set up, then platform events from Python to Node and back, through a killed server
 	$(PY) examples/demo/run.py $(DEMO)
 
-test: test-rust test-python test-node test-interop test-faults ## Set up, then all tests in all three languages
+test: test-rust test-python test-node test-servers test-interop test-faults ## Set up, then all tests in all three languages
 
 setup: $(VENV)/.done node_modules/.done ## Tools: Python environment (with nats-server) and Node packages
 
@@ -65,6 +65,9 @@ test-python: build-python ## Python tests; ARGS='-k name' for some
 
 test-node: build-node ## Node tests
 	npm test --silent
+
+test-servers: build ## What servers of 2.10 to 2.15 do, one table in all three languages
+	./tests/servers.sh
 
 test-interop: build ## With the platform's Go client in one group (needs Go; says so where it is skipped)
 	$(VENV)/bin/pytest tests/interop $(ARGS)

@@ -31,6 +31,11 @@ pub mod runtime;
 mod testing;
 mod topic;
 
+/// The programs of the quick start compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/rust.md")]
+struct QuickStart;
+
 pub use bus::{Bus, ServerInfo};
 pub use config::{
     Backoff, Config, ConsumerConfig, Credentials, CredentialsSource, Deliver, Order, ProducerConfig,

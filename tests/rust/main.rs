@@ -27,6 +27,7 @@ mod publishing;
 mod reconnecting;
 mod running;
 mod sending;
+mod servers;
 mod servers_own;
 mod sharing;
 mod streams;

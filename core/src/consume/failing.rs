@@ -37,6 +37,9 @@ impl Inner {
         let e = e.group(&self.config.group);
         let e = if let Some(stream) = &self.stream { e.stream(&**stream) } else { e };
         self.failure.lock().get_or_insert(e);
+        if !self.left.load(Ordering::Acquire) {
+            self.remember_failure();
+        }
         self.stop.send_replace(true);
     }
 
@@ -53,6 +56,9 @@ impl Inner {
 
     /// Keeps it among the problems of the bus, whatever becomes of it, and tells operators.
     pub(super) fn remember_failure(&self) {
+        if self.remembered.swap(true, Ordering::AcqRel) {
+            return;
+        }
         if let Some(health) = self.health()
             && let Some(e) = health.error.clone()
         {

@@ -44,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) runs: watch::Sender<usize>,
     /// Why it cannot go on, when that is not its owner's wish.
     pub(super) failure: Mutex<Option<Error>>,
+    /// Whether that is among the problems of the bus.
+    pub(super) remembered: AtomicBool,
     /// Where its pulls are answered.
     pub(super) inbox: Mutex<Option<String>>,
     /// Runs of handlers, of any host, that go on.
@@ -112,6 +114,7 @@ impl Inner {
             abandoned: AtomicBool::new(false),
             runs: watch::Sender::new(0),
             failure: Mutex::default(),
+            remembered: AtomicBool::new(false),
             inbox: Mutex::default(),
             handling: AtomicUsize::new(0),
             examining: AtomicBool::new(false),
