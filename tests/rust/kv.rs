@@ -184,3 +184,27 @@ async fn bad_input() {
     let core = server.bus(false).await;
     assert_eq!(kind(core.kv("b", None).await), ErrorKind::Config);
 }
+
+/// Key-value: a write whose ack is lost is asked for again under the same id: it is written once, and succeeds.
+#[tokio::test]
+async fn a_lost_ack() {
+    let server = Server::jetstream();
+    let bus = server.bus(true).await;
+    let kv = bucket(&bus, KvConfig { history: Some(5), ..KvConfig::default() }).await;
+    let mut config = server.api("STREAM.INFO.KV_b", "").await["config"].clone();
+    config["no_ack"] = true.into();
+    assert!(server.api("STREAM.UPDATE.KV_b", &config.to_string()).await["error"].is_null());
+    let (put, create) = (kv.clone(), kv.clone());
+    let put = tokio::spawn(async move { put.put("a", b"1", None).await });
+    let create = tokio::spawn(async move { create.create("b", b"2", None).await });
+    let stored = async || kv.status().await.unwrap().values;
+    while stored().await < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    config["no_ack"] = false.into();
+    assert!(server.api("STREAM.UPDATE.KV_b", &config.to_string()).await["error"].is_null());
+    let mut revisions = [put.await.unwrap().unwrap(), create.await.unwrap().unwrap()];
+    revisions.sort_unstable();
+    assert_eq!((revisions, stored().await), ([1, 2], 2));
+    assert_eq!(kv.get("b", None).await.unwrap().map(|e| e.value.to_vec()), Some(b"2".to_vec()));
+}
