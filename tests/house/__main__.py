@@ -13,7 +13,7 @@ RATIO = 0.54
 """Lines of the bindings over those of core, at most. Only ever lowered; the aim is 0.40."""
 LENGTH = 400
 """Lines of a file, at most."""
-LONG: dict[str, int] = {"tests/rust/operators.rs": 600}
+LONG: dict[str, int] = {}
 """Files that are longer, and how long: they may only become shorter."""
 CIRCLES: dict[str, int] = {}
 """Circles there are still, by the place, and the files in them: they may only become smaller."""

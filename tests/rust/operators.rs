@@ -8,10 +8,7 @@ use nats_eventbus::{
     StreamLayout,
 };
 use serde_json::{Value, json};
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 fn group() -> ConsumerConfig {
     ConsumerConfig { group: "g".into(), ..ConsumerConfig::default() }
@@ -159,21 +156,6 @@ async fn one_stream_a_family() {
     assert_eq!(topics.map(|t| t.to_string()), ["coze.workflow.1.done", "coze.workflow.2.done"]);
 }
 
-/// Streams: an error for want of storage says what is reserved, that a topic reserves 1 GiB, and what to do.
-#[tokio::test]
-async fn want_of_storage_says_what_is_reserved_and_what_to_do() {
-    let server = Server::start(&[], "jetstream { max_file_store: 2500MB }");
-    let bus = server.bus(true).await;
-    for topic in ["a", "b"] {
-        send(&bus, topic, "x").await.unwrap();
-    }
-    let e = send(&bus, "c", "x").await.unwrap_err();
-    assert_eq!((e.kind(), e.retryable(), e.err_code()), (ErrorKind::Config, false, Some(10047)));
-    for part in ["2 streams reserve 2.00 GiB", "1 GiB", "stream_layout", "max_file_store"] {
-        assert!(e.message().contains(part), "{part} in {e}");
-    }
-}
-
 /// Streams: one with fewer replicas than asked for warns, once.
 #[tokio::test]
 async fn few_replicas_warn_once() {
@@ -279,121 +261,6 @@ async fn a_durable_by_name_with_its_own_filters() {
     assert!(e.kind() == ErrorKind::Conflict && e.message().contains("ack_wait"), "{e}");
 }
 
-/// Streams: a lost stream is declared again by a living producer, and what was sent meanwhile is stored.
-#[tokio::test]
-async fn a_living_producer_declares_a_lost_stream_again() {
-    let server = Server::jetstream();
-    let bus = server.bus(true).await;
-    let p = bus.producer("lost.a", ProducerConfig::default()).unwrap();
-    p.send(b"1", SendOptions::default()).await.unwrap();
-    for round in 0..2 {
-        let gone = server.api("STREAM.DELETE.lost_a_STREAM", "").await;
-        assert!(gone["error"].is_null(), "{gone}");
-        let bodies: Vec<_> = (0..200).map(|n| n.to_string()).collect();
-        let keyed = SendOptions { key: Some("k".into()), ..SendOptions::default() };
-        for sent in p.send_many(&bodies, &keyed).await.unwrap() {
-            assert!(!sent.unwrap().unwrap().duplicate, "round {round}");
-        }
-        assert_eq!(server.stored("lost_a_STREAM").await, 200);
-    }
-    let c = bus.consumer("lost.a", group()).await.unwrap();
-    for n in 0..200 {
-        assert_eq!(next(&c).await.body, n.to_string().as_bytes(), "in the order of their key");
-    }
-}
-
-/// Streams: … an operator's that was made again is found; without `declare` its absence is the error.
-#[tokio::test]
-async fn a_stream_made_again_is_found() {
-    let server = Server::jetstream();
-    server.make("op.>", json!({"name": "OLD"})).await;
-    let bus = server.bus(true).await;
-    let settings = ProducerConfig {
-        declare: Some(false),
-        delivery_timeout: Duration::from_secs(15),
-        ..ProducerConfig::default()
-    };
-    let p = bus.producer("op.a", settings.clone()).unwrap();
-    p.send(b"1", SendOptions::default()).await.unwrap();
-    server.api("STREAM.DELETE.OLD", "").await;
-    let sending = tokio::spawn({
-        let p = p.clone();
-        async move { p.send(b"2", SendOptions::default()).await }
-    });
-    until(|| bus.metrics().retried > 1).await;
-    server.make("op.>", json!({"name": "NEW"})).await;
-    assert_eq!(&*sending.await.unwrap().unwrap().unwrap().stream, "NEW");
-    server.api("STREAM.DELETE.NEW", "").await;
-    let hasty = ProducerConfig { delivery_timeout: Duration::from_secs(2), ..settings };
-    let hasty = bus.producer("op.a", hasty).unwrap();
-    server.make("op.>", json!({"name": "NEW"})).await;
-    hasty.send(b"3", SendOptions::default()).await.unwrap();
-    server.api("STREAM.DELETE.NEW", "").await;
-    let e = hasty.send(b"4", SendOptions::default()).await.unwrap_err();
-    assert!(e.kind() == ErrorKind::PublishRejected && e.message().contains("declare one"), "{e}");
-}
-
-/// Answers as JetStream does: with this stream, whatever is asked.
-async fn answer_api(bus: &Bus, stream: Arc<Mutex<Value>>) {
-    let api = bus.respond("api.>", "server").await.unwrap();
-    tokio::spawn(async move {
-        while let Some(d) = api.next().await.unwrap() {
-            let answer = json!({"total": 1, "streams": [{"config": *stream.lock().unwrap()}]});
-            api.reply(&d, Ok(answer.to_string().as_bytes())).unwrap();
-        }
-    });
-}
-
-/// Streams: … one made again with too short a dedupe window is the config error, as for a new producer.
-#[tokio::test]
-async fn a_stream_made_again_with_a_short_window_is_a_config_error() {
-    let server = Server::core();
-    let other = server.bus(false).await;
-    let config = |window: u64| json!({"name": "S", "subjects": ["t"], "duplicate_window": window * 1_000_000_000, "num_replicas": 1});
-    let stream = Arc::new(Mutex::new(config(120)));
-    answer_api(&other, stream.clone()).await;
-    let bus = server.connect(json!({"jetstream": true, "api_prefix": "api"})).await.unwrap();
-    let taker = other.respond("t", "server").await.unwrap();
-    let p = bus.producer("t", ProducerConfig::default()).unwrap();
-    let first = tokio::spawn({
-        let p = p.clone();
-        async move { p.send(b"1", SendOptions::default()).await }
-    });
-    taker.reply(&next(&taker).await, Ok(br#"{"stream":"S","seq":1}"#)).unwrap();
-    assert_eq!(first.await.unwrap().unwrap().unwrap().sequence, 1);
-    // From now on nothing takes the topic's messages, and what is found has another window.
-    *stream.lock().unwrap() = config(1);
-    taker.close().await.unwrap();
-    let keyed = SendOptions { key: Some("k".into()), ..SendOptions::default() };
-    for sent in p.send_many(&["2", "3", "4"], &keyed).await.unwrap() {
-        let e = sent.unwrap_err();
-        assert_eq!((e.kind(), e.stream_name()), (ErrorKind::Config, Some("S")));
-        assert!(e.message().contains("delivery_timeout"), "{e}");
-    }
-    *stream.lock().unwrap() = config(120);
-    let taker = other.respond("t", "server").await.unwrap();
-    let again = tokio::spawn(async move { p.send(b"5", SendOptions::default()).await });
-    taker.reply(&next(&taker).await, Ok(br#"{"stream":"S","seq":2}"#)).unwrap();
-    assert_eq!(again.await.unwrap().unwrap().unwrap().sequence, 2, "the next send looks it up");
-}
-
-/// Consuming: the stream of dead letters, once lost, is declared again with the next letter.
-#[tokio::test]
-async fn a_lost_stream_of_dead_letters_is_declared_again() {
-    let server = Server::jetstream();
-    let bus = server.bus(true).await;
-    for body in ["1", "2"] {
-        send(&bus, "t", body).await.unwrap();
-    }
-    let c = bus.consumer("t", group()).await.unwrap();
-    for n in 1..=2 {
-        c.finish(&next(&c).await, Handled::Rejected("no".into()));
-        until(|| bus.metrics().dead_letters == n).await;
-        assert_eq!(server.stored("t_STREAM_DLQ").await, 1);
-        server.api("STREAM.DELETE.t_STREAM_DLQ", "").await;
-    }
-}
-
 /// Request and reply: a stream's ack is never taken for a reply: an error says that a stream stores the topic.
 #[tokio::test]
 async fn a_streams_ack_is_no_reply() {
@@ -418,88 +285,6 @@ async fn a_streams_ack_is_no_reply() {
     });
     let body = br#"{"stream":"S","seq":1,"more":true}"#;
     assert_eq!(&ask("ask", body).await.unwrap().body[..], body);
-}
-
-/// Publishing: `ttl` on a stream that takes none is a typed error before anything is stored; on one that does it is kept
-/// to the millisecond; one that the stream would stretch is refused.
-#[tokio::test]
-async fn a_time_to_live_is_kept_or_refused() {
-    let server = Server::jetstream();
-    server.make("ttl.yes", json!({"name": "YES", "allow_msg_ttl": true})).await;
-    server.make("ttl.no", json!({"name": "NO"})).await;
-    server
-        .make("ttl.marked", json!({"name": "MARKED", "subject_delete_marker_ttl": 60_000_000_000_u64}))
-        .await;
-    let bus = server.bus(true).await;
-    let options = |ms| SendOptions { ttl: Some(Duration::from_millis(ms)), ..SendOptions::default() };
-    let p = bus.producer("ttl.yes", ProducerConfig::default()).unwrap();
-    let sent = p.send(b"x", options(1900)).await;
-    if bus.server().version.starts_with("2.10.") {
-        assert_eq!(sent.unwrap_err().kind(), ErrorKind::NotSupported, "that server ignores the flag");
-        assert_eq!(server.stored("YES").await, 0);
-        return;
-    }
-    sent.unwrap();
-    let c = bus.consumer("ttl.yes", group()).await.unwrap();
-    assert_eq!(next(&c).await.header("Nats-TTL"), Some("1900ms"));
-    for (topic, stream, word) in
-        [("ttl.no", "NO", "allow_msg_ttl"), ("ttl.marked", "MARKED", "subject_delete_marker_ttl")]
-    {
-        let p = bus.producer(topic, ProducerConfig::default()).unwrap();
-        // The first is held while the stream is looked up, the second is refused at once.
-        for _ in 0..2 {
-            let e = p.send(b"x", options(5000)).await.unwrap_err();
-            assert_eq!(
-                (e.kind(), e.stream_name(), e.topic_name()),
-                (ErrorKind::NotSupported, Some(stream), Some(topic))
-            );
-            assert!(e.message().contains(word), "{e}");
-        }
-        let all = p.send_many(&["x", "y"], &options(5000)).await.unwrap();
-        assert!(
-            all.iter().all(|r| r.as_ref().is_err_and(|e| e.kind() == ErrorKind::NotSupported)),
-            "{all:?}"
-        );
-        assert_eq!(server.stored(stream).await, 0);
-        p.send(b"x", SendOptions::default()).await.unwrap();
-    }
-}
-
-/// Publishing: where the stream never acks, the unknown outcome says so.
-#[tokio::test]
-async fn a_stream_without_acks_is_named() {
-    let server = Server::jetstream();
-    server.silence("t").await;
-    let bus = server.bus(true).await;
-    let ms = Duration::from_millis;
-    let config =
-        ProducerConfig { delivery_timeout: ms(300), ack_timeout: ms(100), ..ProducerConfig::default() };
-    let e = bus.producer("t", config).unwrap().send(b"x", SendOptions::default()).await.unwrap_err();
-    assert!(e.kind() == ErrorKind::PublishUnknown && e.message().contains("no_ack"), "{e}");
-}
-
-/// Publishing: a stream that is full says which of its limits is reached.
-#[tokio::test]
-async fn a_full_stream_says_which_limit_is_reached() {
-    let server = Server::jetstream();
-    let full = [
-        ("msgs", json!({"max_msgs": 1, "discard": "new"}), "max_msgs messages"),
-        ("bytes", json!({"max_bytes": 200, "discard": "new"}), "max_bytes"),
-        (
-            "subject",
-            json!({"max_msgs_per_subject": 1, "discard": "new", "discard_new_per_subject": true}),
-            "max_msgs_per_subject",
-        ),
-    ];
-    let bus = server.bus(true).await;
-    for (topic, settings, word) in full {
-        server.make(topic, settings).await;
-        let body = "x".repeat(90);
-        send(&bus, topic, &body).await.unwrap();
-        let e = send(&bus, topic, &body).await.unwrap_err();
-        assert!(e.kind() == ErrorKind::StreamFull && e.message().contains(word), "{e}");
-        assert_eq!(e.err_code(), Some(10077));
-    }
 }
 
 /// Core mode: settings that only JetStream has are a config error that names them and says to connect with it on.
@@ -574,27 +359,5 @@ async fn a_topic_over_several_streams_is_read_stream_by_stream() {
         let stream = Some(format!("several_{n}_done_STREAM"));
         let c = bus.consumer(topic, ConsumerConfig { stream, ..group() }).await.unwrap();
         assert_eq!(next(&c).await.topic.as_str(), format!("several.{n}.done"));
-    }
-}
-
-/// Consuming: the stream of the records of failures, once lost, is declared again with the next record.
-#[tokio::test]
-async fn a_lost_stream_of_records_is_declared_again() {
-    let server = Server::jetstream();
-    let bus = server.bus(true).await;
-    send(&bus, "t", "x").await.unwrap();
-    let backoff =
-        Backoff { initial: Duration::from_millis(10), max: Duration::from_millis(10), ..Backoff::default() };
-    let c = bus.consumer("t", ConsumerConfig { backoff, ..group() }).await.unwrap();
-    c.handle();
-    for n in 0..2 {
-        let d = next(&c).await;
-        assert_eq!(d.failures, n);
-        c.finish(&d, Handled::Failed("boom".into()));
-        // Its record is stored before it comes again.
-        let again = next(&c).await;
-        assert_eq!(server.stored("t_STREAM_ATTEMPTS").await, 1);
-        server.api("STREAM.DELETE.t_STREAM_ATTEMPTS", "").await;
-        c.put_back(vec![again]);
     }
 }
