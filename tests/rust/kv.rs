@@ -183,6 +183,8 @@ async fn bad_input() {
     assert_eq!(kv.watch(&both).unwrap_err().kind(), ErrorKind::Config);
     let core = server.bus(false).await;
     assert_eq!(kind(core.kv("b", None).await), ErrorKind::Config);
+    bus.close().await.unwrap();
+    assert!(kv.keys(None).await.is_err(), "a listing is whole, or an error");
 }
 
 /// Key-value: a write whose ack is lost is asked for again under the same id: it is written once, and succeeds.

@@ -56,3 +56,17 @@ impl DeadLetterCursor {
         Ok(found.map(|letter| (letter, Box::new(put_back) as PutBack)))
     }
 }
+
+impl DeadLetters {
+    /// Lists the letters that exist when the listing starts, oldest first.
+    pub fn list(&self) -> DeadLetterCursor {
+        DeadLetterCursor::new(self.clone())
+    }
+}
+
+/// A dead letter with the dead letters it belongs to, for hosts.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    pub(crate) of: DeadLetters,
+    pub(crate) letter: Arc<DeadLetter>,
+}

@@ -8,7 +8,6 @@ use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject};
 use bytes::Bytes;
 use std::{
     str::FromStr,
-    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -66,13 +65,6 @@ record! {
         /// Its body. Empty when it was too large to be stored (see `truncated`).
         pub body: Bytes,
     }
-}
-
-/// A dead letter with the dead letters it belongs to, for hosts.
-#[derive(Clone, Debug)]
-pub struct Letter {
-    pub(crate) of: super::DeadLetters,
-    pub(crate) letter: Arc<DeadLetter>,
 }
 
 impl DeadLetter {

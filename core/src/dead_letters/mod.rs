@@ -7,12 +7,12 @@
 mod cursor;
 mod letter;
 
-pub use cursor::DeadLetterCursor;
+pub use cursor::{DeadLetterCursor, Letter};
+pub use letter::DeadLetter;
 pub(crate) use letter::{
     ATTEMPTS, FAILURES, GROUP, ID, REASON, SEQUENCE, STREAM, TIME, TOPIC, TRUNCATED, is_ours, read_headers,
     restored,
 };
-pub use letter::{DeadLetter, Letter};
 
 use crate::{
     bus::shared::Shared,
@@ -100,11 +100,6 @@ impl DeadLetters {
             Ok(found.iter().find(covering).map_or_else(declared, |s| s.name.clone()))
         };
         self.stream.get_or_try_init(|| find).await.map(String::as_str)
-    }
-
-    /// Lists the letters that exist when the listing starts, oldest first.
-    pub fn list(&self) -> DeadLetterCursor {
-        DeadLetterCursor::new(self.clone())
     }
 
     /// The current last position. A loop that replays letters must stop here, because a message that fails again becomes a

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     bus::shared::Shared,
+    connection::State,
     error::{Error, ErrorKind, Result},
     message::{Delivery, Meta},
 };
@@ -136,6 +137,10 @@ impl Reader {
     }
 
     async fn one_consumer(&mut self) -> End {
+        let link = &self.shared.link;
+        if link.state() == State::Closed {
+            return End::Failed(link.failure().unwrap_or_else(|| Error::closed("bus")));
+        }
         let client = &self.shared.client;
         let (inbox, name) = (client.new_inbox(), nuid::next().to_string());
         let mut epoch = self.shared.link.watch();

@@ -86,6 +86,8 @@ impl KvWatch {
                 return Ok(None);
             }
             match reader.recv().await {
+                // What is listed must be whole.
+                None if self.bounded => return Err(Error::closed("bus")),
                 None => return Ok(None),
                 Some(Err(e)) => return Err(e),
                 Some(Ok(Read::CaughtUp)) => self.caught_up.store(true, Ordering::Release),
