@@ -84,7 +84,7 @@ impl Bridge {
     pub fn new(wake: Function<'_, (), ()>) -> Result<Self> {
         let wake = wake.build_threadsafe_function::<()>().callee_handled::<false>().weak::<true>().build()?;
         let mailbox = Mailbox::new(move || {
-            // A failure means that the environment is going away: nobody is left to hear.
+            // A failure means that the environment is going away.
             wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
         });
         Ok(Self { results: Arc::new(Results::new(mailbox)), drained: Mutex::default() })

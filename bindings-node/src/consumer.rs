@@ -28,7 +28,7 @@ impl Consumer {
         Self { inner, results, taken: Mutex::default(), handled: Mutex::default() }
     }
 
-    /// No handler's end will be told of these.
+    /// Messages whose handler's end will not come.
     fn over(&self, tokens: impl Iterator<Item = u64>) {
         if let Some(handled) = &mut *self.handled.lock() {
             tokens.for_each(|token| drop(handled.remove(&token)));
@@ -112,7 +112,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Asks to be told under the token when there is something to take; false when there is already, or the end.
+    /// Registers the token for something to take, or for the end. False when either is there already.
     #[napi(catch_unwind)]
     pub fn arm(&self, token: f64) -> bool {
         self.inner.arm(self.results.completion(token))

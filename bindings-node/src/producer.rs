@@ -61,7 +61,7 @@ impl Producer {
         self.inner.start_send(body, options, self.results.completion(token)).or_raise()
     }
 
-    /// From now on failures that nobody waits for come under the token, until a letter without one.
+    /// From now on failures without a waiter come under the token, until a letter without one.
     #[napi(catch_unwind)]
     pub fn listen(&self, token: f64) {
         self.inner.on_error(self.results.listener(token));
@@ -96,7 +96,7 @@ impl Producer {
         self.inner.start_send_many(each, &options, self.results.completion(token)).or_raise()
     }
 
-    /// Nobody waits for this send any more: a failure of it is for the listener, or the next flush. False when its
+    /// The caller stopped waiting for this send: a failure of it goes to the listener, or to the next flush. False when its
     /// result may be on its way already, and is counted when it arrives.
     #[napi(catch_unwind)]
     pub fn abandon(&self, token: f64) -> bool {

@@ -69,7 +69,7 @@ impl Responder {
         Ok(Either::A(pack::pack(&taken)))
     }
 
-    /// Asks to be told under the token when there is something to take; false when there is already, or the end.
+    /// Registers the token for something to take, or for the end. False when either is there already.
     #[napi(catch_unwind)]
     pub fn arm(&self, token: f64) -> bool {
         self.inner.arm(self.results.completion(token))

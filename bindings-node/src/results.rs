@@ -104,7 +104,7 @@ impl HostListener {
 
 impl Drop for HostListener {
     fn drop(&mut self) {
-        // Not a plain end, which would be told before the failures that came with it.
+        // Not a plain end, which would come before the failures that came with it.
         self.post(Body::Host(Box::new(())));
     }
 }

@@ -58,7 +58,7 @@ export declare class Consumer {
   want(messages: number): void
   /** Settles by how the handler failed: "failed" or "rejected" with a text, or "retry" after a delay. */
   finish(low: number, high: number, how: 'failed' | 'rejected' | 'retry', text?: string | undefined | null, delay?: Time | undefined | null): void
-  /** Asks to be told under the token when there is something to take; false when there is already, or the end. */
+  /** Registers the token for something to take, or for the end. False when either is there already. */
   arm(token: number): boolean
   /** Acks many: the halves of their tokens. */
   ackMany(halves: Uint32Array): void
@@ -82,7 +82,7 @@ export declare class Events {
   take(): string | null
   /** Whether none is left and none will come. */
   isOver(): boolean
-  /** Asks to be told under the token when there is something to take; false when there is already, or the end. */
+  /** Registers the token for something to take, or for the end. False when either is there already. */
   arm(token: number): boolean
   /** Ends the listening. */
   close(): void
@@ -105,7 +105,7 @@ export declare class Producer {
   starter(): (body: Uint8Array, token: number) => boolean
   /** Starts a send. True when its outcome comes under the token, false when it is done (core mode). */
   send(token: number, body: Uint8Array, extras?: Extras | undefined | null): boolean
-  /** From now on failures that nobody waits for come under the token, until a letter without one. */
+  /** From now on failures without a waiter come under the token, until a letter without one. */
   listen(token: number): void
   /** Ends that. */
   unlisten(): void
@@ -114,7 +114,7 @@ export declare class Producer {
   /** Starts many sends: bodies one after the other, and where each ends. */
   sendMany(token: number, bodies: Uint8Array, ends: Uint32Array, extras?: Extras | undefined | null): void
   /**
-   * Nobody waits for this send any more: a failure of it is for the listener, or the next flush. False when its
+   * The caller stopped waiting for this send: a failure of it goes to the listener, or to the next flush. False when its
    * result may be on its way already, and is counted when it arrives.
    */
   abandon(token: number): boolean
@@ -128,7 +128,7 @@ export declare class Producer {
 export declare class Responder {
   /** Requests that are buffered, up to `max`; true when there is none now, false once the responder was closed. */
   takePacked(max: number): Pack | boolean
-  /** Asks to be told under the token when there is something to take; false when there is already, or the end. */
+  /** Registers the token for something to take, or for the end. False when either is there already. */
   arm(token: number): boolean
   /** Answers a request. */
   reply(low: number, high: number, body: Uint8Array): void

@@ -23,7 +23,7 @@ export type Sent = PubAck | EventBusError | null;
 export class Bridge {
   readonly native: Addon.Bridge;
   private readonly waiting = new Map<number, Waiter>();
-  /** Told of failures by token, any number of times, until a letter without one. */
+  /** Get failures by token, any number of times, until a letter without one. */
   private readonly listeners = new Map<number, (e: EventBusError) => void>();
   /** Asked for credentials by token, any number of times, until a letter without a question. */
   private readonly sources = new Map<number, (question: number) => void>();
@@ -162,7 +162,7 @@ export class Bridge {
   }
 }
 
-/** @internal `promise`, unless the signal is aborted first. What was started goes on. */
+/** @internal `promise`, unless the signal is aborted first. What was started continues. */
 export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return promise;
   if (signal.aborted) return Promise.reject(signal.reason);

@@ -120,7 +120,7 @@ export class Bus extends BusCalls {
    * Asks and waits for a reply.
    * @param options.timeout Milliseconds or text; default 5 s.
    * @param options.signal Stops the wait.
-   * @throws {@link NoResponders} at once when nobody listens; {@link Timeout}; {@link RequestFailed} with the
+   * @throws {@link NoResponders} at once without a responder; {@link Timeout}; {@link RequestFailed} with the
    * responder's words in `server`.
    */
   async request(
@@ -177,7 +177,7 @@ export class Bus extends BusCalls {
    * are removed at the end. Default true. False leaves signals alone: a web server's own shutdown closes the bus.
    * @param options.signal Ends the run.
    * @throws {@link ConfigError} when there are no handlers, or the bus runs already. {@link EventBusError} when a consumer
-   * cannot be opened, or cannot go on: the others are drained first, and the bus stays open.
+   * cannot be opened, or cannot continue: the others are drained first, and the bus stays open.
    */
   async run(options: { signals?: boolean; signal?: AbortSignal } = {}): Promise<void> {
     if (this.handlers.length === 0) throw new ConfigError("there is nothing to run: register handlers with bus.on");

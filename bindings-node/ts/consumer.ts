@@ -107,7 +107,7 @@ export class Consumer implements AsyncIterable<Message> {
   /**
    * The next message; null once the consumer is closed.
    * @param options.signal Stops the wait; no message is lost by it.
-   * @throws {@link EventBusError} when the consumer cannot go on: its durable or stream is gone.
+   * @throws {@link EventBusError} when the consumer cannot continue: its durable or stream is gone.
    */
   next(options?: { signal?: AbortSignal }): Promise<Message | null> {
     return this.source.next(options?.signal);
@@ -178,7 +178,7 @@ export class Consumer implements AsyncIterable<Message> {
    * handlers, up to the bus's `drainTimeout`. Each handler starts in the async context in which this was called. Resolved = ack, rejected = again after `backoff`, {@link Reject} = dead
    * letter at once, {@link RetryAfter} = after that delay, both in an `AggregateError` too; after `maxDeliver` attempts =
    * dead letter. What the handler settles itself stands. In core mode there is no redelivery.
-   * @throws {@link EventBusError} when the consumer cannot go on; {@link ConfigError} when the handler is no function, or
+   * @throws {@link EventBusError} when the consumer cannot continue; {@link ConfigError} when the handler is no function, or
    * a generator.
    */
   run(handler: Handler, options?: HandlerOptions): Promise<void> {
@@ -214,7 +214,7 @@ export class Consumer implements AsyncIterable<Message> {
   private async leave(): Promise<void> {
     for (const f of this.leaving.splice(0)) f();
     this.acks.flush();
-    // In core mode nobody else can have what is here: it is handed out to the last.
+    // In core mode no other worker can have what is here: all of it is handed out.
     const left = this.stream === undefined ? new Uint32Array() : this.source.surrender();
     try {
       await guardAsync(() => this.native.close());

@@ -1,4 +1,4 @@
-/** The root of all errors, and how an error of another copy of this package is told. */
+/** The root of all errors, and how an error of another copy of this package is recognised. */
 
 /** The kind of an error. */
 export interface ErrorType {

@@ -78,7 +78,7 @@ export class Reject extends Error {
 }
 
 /**
- * Thrown by a handler: the message is to be delivered again after a delay of its own.
+ * Thrown by a handler: delivers the message again after a delay of its own.
  */
 export class RetryAfter extends Error {
   /** @param delay Milliseconds, or a text such as `"30s"`. */

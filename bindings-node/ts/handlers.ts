@@ -1,4 +1,4 @@
-/** Handlers: so many at once, and what their ends mean for the message. */
+/** Handlers: how many run at once, and what their ends mean for the message. */
 import { AsyncResource } from "node:async_hooks";
 import type { Consumer } from "./consumer";
 import type { Draining } from "./draining";
@@ -9,7 +9,7 @@ import type { Mark } from "./inside";
 import { tell, warn } from "./listeners";
 import type { Message } from "./message";
 
-/** What a handler is told besides the message. */
+/** What a handler gets besides the message. */
 export interface HandlerContext {
   /**
    * Aborted when the time for draining is over, or a second signal came. A handler that rejects after it has not
@@ -25,7 +25,7 @@ export type Handler = (m: Message, context: HandlerContext) => unknown;
 export interface HandlerOptions {
   /** Ends the run as closing the consumer does. */
   signal?: AbortSignal;
-  /** Told of what handlers throw, besides `RetryAfter` where there are retries; it is counted in `handlerErrors`, too. Default: a process warning. */
+  /** Gets what handlers throw, besides `RetryAfter` where there are retries; it is counted in `handlerErrors`, too. Default: a process warning. */
   onError?: (e: unknown, m: Message) => void;
 }
 
@@ -45,7 +45,7 @@ const isPromise = (v: unknown): v is PromiseLike<unknown> =>
   typeof v === "object" && v !== null && typeof (v as { then?: unknown }).then === "function";
 
 /**
- * @internal So many messages at once. One worker waits for the next message; when its handler has to wait, another worker
+ * @internal Up to `concurrency` messages at once. One worker waits for the next message; when its handler has to wait, another worker
  * does so. One at a time thus costs no promise beyond the handler's own.
  */
 export class Workers {

@@ -187,7 +187,7 @@ export class Message {
     return json(this.body, this.topic) as T;
   }
 
-  /** Whoever settles it, once; undefined when that was done already or there is nothing to settle. */
+  /** What settles it, once; undefined when that was done already or there is nothing to settle. */
   private settle(): Settler | undefined {
     if (this.settled) return undefined;
     this.settled = true;
@@ -233,7 +233,7 @@ export class Message {
   }
 
   /**
-   * Still being worked on: its ack wait starts anew. Done for you up to `maxProcessing`.
+   * A handler still works on it: its ack wait starts again. Done for you up to `maxProcessing`.
    * @returns false when it was settled before, or has nothing to settle.
    */
   inProgress(): boolean {

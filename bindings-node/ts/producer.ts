@@ -14,7 +14,7 @@ export interface ProducerOptions extends ProducerSettings {
   /** Makes the bytes or the text of each body that is neither. Default: the connection's, else JSON. */
   encoder?: Encoder;
   /**
-   * Told of every failure that nobody waits for, of `sendNow` and of aborted waits, which `flush` then does not throw;
+   * Gets every failure without a waiter, of `sendNow` and of aborted waits, which `flush` then does not throw;
    * its `id` names the message. Kept until the producer is closed and its sends are settled. Default: none.
    */
   onError?: (e: EventBusError) => void;
@@ -134,21 +134,21 @@ export class Producer {
   /**
    * Resolves when every send before it is settled; in core mode, when the server has processed them.
    * @param options.signal Stops the wait.
-   * @throws What failed since the last flush and was reported to nobody, without `onError`; several as `failures` of
+   * @throws What failed since the last flush and was not reported, without `onError`; several as `failures` of
    * one error.
    */
   async flush(options?: { signal?: AbortSignal }): Promise<void> {
     known("flush", options, FLUSH);
     options?.signal?.throwIfAborted();
     await this.settled(options?.signal);
-    // What failed with nobody waiting any more came with the first flush's end, and is told by a second one.
+    // Failures without a waiter came with the first flush's end; a second one reports them.
     while (this.abandoned) {
       this.abandoned = false;
       await this.settled(options?.signal);
     }
   }
 
-  /** Refuses further sends; those under way go on to their outcome. */
+  /** Refuses further sends; those in flight keep their outcome. */
   close(): void {
     this.native.close();
     const over = () => this.native.unlisten();

@@ -14,7 +14,7 @@ export interface Registered {
   handler: Handler;
 }
 
-/** @internal Serves handlers until it is stopped, or a consumer cannot go on. */
+/** @internal Serves handlers until it is stopped, or a consumer cannot continue. */
 export class Running {
   /** Whether it was asked to end. */
   isStopped = false;

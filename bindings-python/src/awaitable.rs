@@ -34,7 +34,7 @@ impl Polling {
         Ok(Bound::new(py, Self { step, current: Mutex::new(Some(first)) })?.into_any())
     }
 
-    /// Goes on with what is waited for; when that is done, looks again.
+    /// Continues the wait; when that is done, looks again.
     fn next_step(&self, py: Python<'_>) -> PyResult<Step> {
         loop {
             let Some(current) = self.current.lock().take() else {

@@ -39,7 +39,7 @@ const CALLBACK_FAILED: &str = "a callback of a nats-eventbus call failed";
 enum Waiter {
     /// A future to complete.
     Future(Py<Waiting>),
-    /// A send's, or a flush's: a failure nobody is left to hear is kept for the next flush.
+    /// A send's, or a flush's: a failure without a waiter is kept for the next flush.
     Send(Py<Waiting>, Own<Producer>),
     /// A function to call with each error, until a letter without one. It keeps the bridge, without which its letters
     /// would not be read; so do futures.
@@ -146,7 +146,7 @@ impl LoopBridge {
         drop(forgotten);
     }
 
-    /// Only for whoever has a handle of this process.
+    /// Only for callers with a handle of this process.
     pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
         self.mailbox.fixed()
     }
@@ -248,7 +248,7 @@ impl LoopBridge {
     fn next_call(&self, py: Python<'_>, first: bool) -> PyResult<Option<Call>> {
         let many = self.calls.lock().len() + self.letters.lock().len() > 1;
         if first && many {
-            // The rest is told from a loop run within a call, or after one that ends the loop; else this finds nothing.
+            // Delivers the rest from a loop run within a call, or after one that ends the loop; else this finds nothing.
             self.deliver_soon(py)?;
         }
         loop {
@@ -264,7 +264,7 @@ impl LoopBridge {
         }
     }
 
-    /// Completes what a letter is for; the calls that are to be made.
+    /// Completes what a letter is for. Returns the calls to make.
     fn deliver(&self, py: Python<'_>, Letter { token, body }: Letter) -> PyResult<Vec<Call>> {
         let told = |f: Py<PyAny>, what: Py<PyAny>| Ok(vec![(f, PyTuple::new(py, [what])?.unbind())]);
         let waiter = {
@@ -324,7 +324,7 @@ impl Woken for LoopBridge {
         self.mailbox.is_ours()
     }
 
-    /// The loop was woken. Letters are delivered in a turn of their own: whoever they wake may run the loop within it, as
+    /// The loop was woken. Letters are delivered in a turn of their own: a waiter may run the loop within it, as
     /// notebooks do, and the loop must be able to call this again then.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         let mut arrived = Vec::new();
@@ -337,7 +337,7 @@ impl Woken for LoopBridge {
         if deliver { self.deliver_soon(py) } else { Ok(()) }
     }
 
-    /// The loop is closed, and nobody reads letters any more: what waits is let go of, and what fails from now on is the
+    /// The loop is closed, and its letters are no longer read: waits are dropped, and what fails from now on is the
     /// next flush's.
     fn retire(&self) {
         if !self.is_ours() {
@@ -384,7 +384,7 @@ fn has_failures(body: &Body) -> bool {
     }
 }
 
-/// The failures of a send that nobody is left to hear of: the next flush tells them.
+/// The failures of a send without a waiter: the next flush reports them.
 fn unheard(producer: &Producer, body: Body) {
     let failures = match body {
         Body::Sent(Err(e)) | Body::Done(Err(e)) => vec![e],

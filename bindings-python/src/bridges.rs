@@ -1,7 +1,7 @@
 //! The bridges of a bus, by loop.
 //!
-//! Owns which loop a call belongs to, and what closing the bus must give back. Its locks are only ever taken by whoever
-//! has the interpreter's, so that a forked child finds them free.
+//! Owns which loop a call belongs to, and what closing the bus must give back. Its locks are only ever taken by a thread
+//! that has the interpreter's, so that a forked child finds them free.
 
 use crate::{
     bridge::{LoopBridge, ToPython},

@@ -2,7 +2,7 @@
 //! a handle and a turn of the loop behind it.
 //!
 //! A coroutine to `create_task`, a future to `gather`, `wait_for` and `shield`. It is completed by the drain, which is a
-//! callback of the loop: whoever waits is called back from there, without a turn of the loop for each.
+//! callback of the loop: it calls every waiter back, without a turn of the loop for each.
 
 use crate::{errors::thrown, ready};
 use parking_lot::Mutex;
@@ -76,7 +76,7 @@ impl Waiting {
         Py::new(py, Self { bridge, state: Mutex::default(), blocking, begun })
     }
 
-    /// Tells which of these nobody will ask any more: they were cancelled, or nobody has them but the bridge, `held` times.
+    /// Tells which of these have no waiter: they were cancelled, or only the bridge holds them, `held` times.
     pub(crate) fn abandoned<'a>(
         py: Python<'_>,
         all: impl IntoIterator<Item = &'a Py<Self>>,
@@ -117,7 +117,7 @@ impl Waiting {
         pending
     }
 
-    /// The drain: this is the end of it. The calls to make for whoever waits; it must not have been done before.
+    /// The drain: this is the end of it. The calls to make for its waiters; it must not have been done before.
     pub(crate) fn complete(slf: &Bound<'_, Self>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<Vec<Call>> {
         let py = slf.py();
         let outcome = match result {
@@ -143,7 +143,7 @@ impl Waiting {
         }
     }
 
-    /// Its value; none where it is to be waited for.
+    /// Its value; none while it must be waited for.
     fn next_step(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
         let this = slf.get();
         let begun = this.begun.swap(true, Ordering::Relaxed);
@@ -314,7 +314,7 @@ impl Waiting {
     #[pyo3(signature = (*exc))]
     fn throw(slf: &Bound<'_, Self>, exc: &Bound<'_, PyTuple>) -> PyResult<()> {
         if !slf.get().begun.swap(true, Ordering::Relaxed) {
-            // A task cancelled before it began: nobody waits for this any more.
+            // A task cancelled before it began: this has no waiter.
             Self::cancel(slf, None)?;
         }
         Err(thrown(exc))

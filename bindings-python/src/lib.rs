@@ -1,6 +1,6 @@
 //! The Python binding: converts, wakes, and hands over. All behaviour is in the core.
 //!
-//! `bridge`: one mailbox per event loop, `waking`: how that is told; `bridges`: those of a bus; `ready`, `future`,
+//! `bridge`: one mailbox per event loop, `waking`: how it wakes the loop; `bridges`: those of a bus; `ready`, `future`,
 //! `awaitable`: what calls return; `letter`: what a result becomes; `handle`: the rare call; one file per noun besides.
 
 // pyo3's signatures need values by reference or owned where clippy would have it otherwise.
@@ -26,7 +26,7 @@ mod ready;
 mod settled;
 mod waking;
 
-// Loops share their bridges, and a forked child finds those unlocked, because whoever is at them has the interpreter's
+// Loops share their bridges, and a forked child finds those unlocked, because every thread that uses them has the interpreter's
 // lock: free-threaded builds are to turn it on.
 #[pyo3::pymodule(gil_used = true)]
 mod _native {

@@ -235,7 +235,7 @@ impl Message {
     fn term(&self, py: Python<'_>, reason: Option<String>) -> PyResult<Py<Settled>> {
         self.settle(py, &Settle::Term(reason))
     }
-    /// Still being worked on: the ack wait starts anew.
+    /// A handler still works on it: the ack wait starts again.
     fn in_progress(&self, py: Python<'_>) -> PyResult<Py<Settled>> {
         self.settle(py, &Settle::InProgress)
     }

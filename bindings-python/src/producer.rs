@@ -189,7 +189,7 @@ impl Producer {
         slf.get().start_flush(py).or_else(|e| later(e, slf.as_any(), "flush", args, PyDict::new(py)))
     }
 
-    /// Refuses further sends; those under way go on.
+    /// Refuses further sends; those in flight continue.
     fn close(&self) {
         // In a forked child nothing is open.
         if let Ok(producer) = self.inner.get() {

@@ -149,7 +149,7 @@ unsafe extern "C" fn am_send(
     ffi::PySendResult::PYGEN_RETURN
 }
 
-/// For whoever iterates by hand.
+/// For iteration by hand.
 unsafe extern "C" fn next(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
     let mut result = ptr::null_mut();
     unsafe {
@@ -197,7 +197,7 @@ unsafe extern "C" fn dealloc(this: *mut ffi::PyObject) {
     }
 }
 
-/// Cancelled before it was awaited, or never awaited: a message nobody has seen is handed out again.
+/// Cancelled before it was awaited, or never awaited: its unseen message is handed out again.
 ///
 /// # Safety
 /// `this` is a `Ready`.

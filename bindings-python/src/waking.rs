@@ -84,7 +84,7 @@ pub(crate) fn mailbox<W: Woken + 'static>(
     .unbind();
     let call = event_loop.getattr("call_soon_threadsafe")?.unbind();
     let mailbox = Mailbox::new(move || {
-        // No interpreter, or a closed loop: nobody is left to hear.
+        // No interpreter, or a closed loop: there is nothing to wake.
         let _ = Python::try_attach(|py| call.call1(py, (&drain,)).map(drop));
     });
     Ok((mailbox, None))

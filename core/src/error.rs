@@ -70,7 +70,7 @@ kinds! {
     Backpressure, "Backpressure", "backpressure", "EventBusError", true;
     /// The time given ran out.
     Timeout, "Timeout", "timeout", "EventBusError", true;
-    /// Nobody answers the topic.
+    /// No responder listens to the topic.
     NoResponders, "NoResponders", "request.no_responders", "EventBusError", true;
     /// The responder failed; the text is its own.
     RequestFailed, "RequestFailed", "request.failed", "EventBusError", false;

@@ -19,7 +19,7 @@ pub(crate) struct Doc {
     pub(crate) errors: Option<String>,
 }
 
-/// The lines of a doc comment, told in a language. `names` are names of the core that are spelled otherwise there.
+/// The lines of a doc comment in a language. `names` are names of the core with another spelling there.
 pub(crate) fn doc(lines: &[&str], language: Language, names: &[&str]) -> Doc {
     let mut paragraphs: Vec<String> = vec![String::new()];
     let mut errors = None;

@@ -23,7 +23,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Fields by which a noun is told from others of its kind.
+/// Fields that distinguish a noun from others of its kind.
 fn naming(noun: &str) -> &'static [&'static str] {
     match noun {
         "DeadLetter" => &["topic", "group", "sequence", "attempts", "reason"],

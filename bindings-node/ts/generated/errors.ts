@@ -125,7 +125,7 @@ export class Timeout extends EventBusError {
   static override readonly type: ErrorType = { name: "Timeout", code: "timeout", retryable: true };
 }
 
-/** Nobody answers the topic. */
+/** No responder listens to the topic. */
 export class NoResponders extends EventBusError {
   /** @internal */
   static override readonly type: ErrorType = { name: "NoResponders", code: "request.no_responders", retryable: true };

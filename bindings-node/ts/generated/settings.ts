@@ -58,7 +58,7 @@ export interface ConnectSettings {
    * `tls` say so, too. Default false.
    */
   requireTls?: boolean;
-  /** Waiting between reconnects, which go on for ever unless `attempts` is given. */
+  /** Waiting between reconnects. They continue for ever unless `attempts` is given. */
   reconnect?: Backoff;
   /** Whether servers that a server tells of are used besides those given; never with `ws://`. Default true. */
   discoveredServers?: boolean;

@@ -1,4 +1,4 @@
-"""Calls back whoever waits, from Python and not from the native module.
+"""Calls waiters back, from Python and not from the native module.
 
 A daemon thread that is inside of Python code when the interpreter ends is ended there by force, with all frames below
 it: none of those may be the native module's.
@@ -15,7 +15,7 @@ __all__ = ["deliverer"]
 def deliverer(
     take: Callable[[bool], tuple[Callable[..., Any], tuple[Any, ...]] | None], failed: Callable[[BaseException], None]
 ) -> Callable[[], None]:
-    """What a loop calls to deliver: ``take`` gives the next call to make, ``failed`` is told of what it raises."""
+    """What a loop calls to deliver: ``take`` gives the next call to make, ``failed`` gets what it raises."""
 
     def deliver() -> None:
         first = True

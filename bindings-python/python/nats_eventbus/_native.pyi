@@ -89,7 +89,7 @@ class Message:
     def term(self, reason: str | None = None) -> bool:
         """Never to be delivered again, for this reason."""
     def in_progress(self) -> bool:
-        """Still being worked on: the ack wait starts anew."""
+        """A handler still works on it: the ack wait starts again."""
     def ack_confirmed(self, timeout: float | timedelta | str | None = None) -> Coroutine[Any, Any, None]:
         """Acks and waits for the server's word, up to ``timeout`` (default 5 s).
 
@@ -168,7 +168,7 @@ class Producer:
         Raises what failed since the last flush and was told to nobody; ``failures`` holds each.
         """
     def close(self) -> None:
-        """Refuses further sends; those under way go on to their outcome."""
+        """Refuses further sends; those in flight keep their outcome."""
 
 @final
 class Consumer:

@@ -28,7 +28,7 @@ class Registered(NamedTuple):
 
 
 class Running:
-    """Serves handlers until it is stopped, a consumer cannot go on, or it is cancelled."""
+    """Serves handlers until it is stopped, a consumer cannot continue, or it is cancelled."""
 
     def __init__(self, open_: Callable[[Registered], Awaitable[Consumer]], runs: Runs, drain_timeout: float) -> None:
         self._open = open_

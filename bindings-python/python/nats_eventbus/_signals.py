@@ -72,7 +72,7 @@ class _Taken:
             signal.raise_signal(number)
 
     def give_back(self) -> None:
-        """From now on it only passes the signal on, where somebody else has kept it."""
+        """From now on it only passes the signal on, where another owner has kept it."""
         self._is_over = True
         if signal.getsignal(self._number) is self:
             signal.signal(self._number, self._before())

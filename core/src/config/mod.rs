@@ -120,7 +120,7 @@ settings! {
         /// Whether every server, discovered ones included, must be spoken to encrypted; `tls://` anywhere in the pool and
         /// `tls` say so, too. Default false.
         require_tls: bool = false,
-        /// Waiting between reconnects, which go on for ever unless `attempts` is given.
+        /// Waiting between reconnects. They continue for ever unless `attempts` is given.
         reconnect: Backoff = Backoff::default(),
         /// Whether servers that a server tells of are used besides those given; never with `ws://`. Default true.
         discovered_servers: bool = true,

@@ -24,7 +24,7 @@ pub(super) async fn start(inner: &Arc<Inner>) -> Result<()> {
             .server(e.to_string())
     };
     let sub = inner.shared.client.queue_subscribe(topic, inner.config.group.clone()).await.map_err(failed)?;
-    // Whoever publishes after this returns is heard: the server has seen the subscription. Twice, for a denial comes
+    // A message published after this returns is received: the server has seen the subscription. Twice, because a denial comes
     // another way than the answer of the first.
     for _ in 0..2 {
         inner.shared.round_trip(inner.shared.config.api_timeout).await?;

@@ -1,4 +1,4 @@
-//! What keeps a consumer from going on although nobody closed it: rights denied, reconnecting given up.
+//! What ends a consumer that its owner did not close: rights denied, reconnecting given up.
 
 use super::{Inner, buffer::Ended};
 use crate::{
@@ -32,7 +32,7 @@ impl Inner {
         topic == pull || topic.strip_prefix("$JS.ACK").is_some_and(ours)
     }
 
-    /// Ends it with an error, whoever waits for it told.
+    /// Ends it with an error, which every waiter gets.
     pub(super) fn fail(&self, e: Error) {
         let e = e.group(&self.config.group);
         let e = if let Some(stream) = &self.stream { e.stream(&**stream) } else { e };
@@ -92,7 +92,7 @@ impl Inner {
         })
     }
 
-    /// How it ends when it has been told to stop.
+    /// How it ends once it was asked to stop.
     pub(super) fn ending(&self) -> Ended {
         self.failure.lock().clone().map_or(Ended::Closed, Ended::Failed)
     }

@@ -93,7 +93,7 @@ impl Consumer {
         }
     }
 
-    /// Records the failure, and then gives the message back for its retry: whoever gets it knows of it.
+    /// Records the failure, then gives the message back for its retry: the next worker knows of it.
     fn retry(&self, d: &Delivery, before: &Record, delay: Duration, reason: &str) {
         let Some(meta) = &d.meta else { return };
         let known = (meta.sequence, meta.replay);
@@ -142,7 +142,7 @@ impl Consumer {
                     let text = format!("sequence {} became a dead letter: {reason}", d.sequence());
                     busy.0.notice(Level::Warning, NoticeKind::DeadLetter, text);
                     this.settle(d.token, &Settle::Term(Some(reason)));
-                    // Once all of it is under way: whoever waits for the count finds the end there.
+                    // Counted last: a caller that waits for the count finds the rest done.
                     busy.0.shared.metrics.dead_letters.add(1);
                 }
                 Err(e) => {
@@ -165,7 +165,7 @@ impl Inner {
         for (token, known, before) in overdue {
             self.notice(Level::Warning, NoticeKind::Retry, format!("sequence {}: {reason}", known.0));
             if self.is_last(before.attempt) {
-                // Given back, nobody would have it again: its end stays its handler's.
+                // The server would not deliver it again: its end stays with its handler.
                 continue;
             }
             self.shared.metrics.handler_errors.add(1);
@@ -185,7 +185,7 @@ impl Inner {
         self.last_delivery.get().is_some_and(|n| attempt >= *n)
     }
 
-    /// Records a failure, and then gives the message back for its retry: whoever gets it knows of it.
+    /// Records a failure, then gives the message back for its retry: the next worker knows of it.
     fn give_back_failed(self: &Arc<Self>, token: u64, known: Known, record: Record, delay: Duration) {
         let (begun, busy) = (Instant::now(), Busy::of(self));
         if record.failures < self.config.attempts() {

@@ -38,17 +38,17 @@ pub(crate) struct Inner {
     stopped: AtomicBool,
     /// Whether its owner is done with it.
     pub(super) left: AtomicBool,
-    /// Whether no handle is left: nobody will settle anything any more.
+    /// Whether no handle is left to settle anything.
     abandoned: AtomicBool,
     /// Runs of handlers that have not ended.
     pub(crate) runs: watch::Sender<usize>,
-    /// Why it cannot go on, when that is not its owner's wish.
+    /// Why it cannot continue, when its owner did not close it.
     pub(super) failure: Mutex<Option<Error>>,
     /// Whether that is among the problems of the bus.
     pub(super) remembered: AtomicBool,
     /// Where its pulls are answered.
     pub(super) inbox: Mutex<Option<String>>,
-    /// Runs of handlers, of any host, that go on.
+    /// Runs of handlers, of any host, that have not ended.
     pub(super) handling: AtomicUsize,
     /// Whether a task looks at what came again.
     pub(super) examining: AtomicBool,
@@ -135,7 +135,7 @@ impl Inner {
     /// From now on nothing more is handed out, and the loops leave.
     pub(crate) fn stop(&self) {
         self.left.store(true, Ordering::Release);
-        // In core mode nobody else can have what is buffered.
+        // In core mode no other worker can have what is buffered.
         if self.stream.is_some() {
             self.buffer.lock().leave();
         }
@@ -146,7 +146,7 @@ impl Inner {
     pub(crate) async fn close(&self) {
         self.stop();
         let mut stopped = self.stop.subscribe();
-        // The loop tells by ending: nobody else changes the channel's value any more.
+        // The end of the loop is the sign: nothing else changes the channel's value by then.
         let _ = tokio::time::timeout(self.shared.config.api_timeout, async {
             while !self.stopped.load(Ordering::Acquire) {
                 if stopped.changed().await.is_err() {
@@ -162,7 +162,7 @@ impl Inner {
         self.abandoned.load(Ordering::Acquire)
     }
 
-    /// Where to say how a delivery goes on; none when it has ended already.
+    /// Where to settle a delivery. None when it has ended already.
     pub(super) fn settle(self: &Arc<Self>, token: u64, how: &Settle) -> Option<Settled> {
         let mut post = Post::default();
         let mut b = self.buffer.lock();
@@ -181,13 +181,13 @@ impl Inner {
         settled
     }
 
-    /// The last act of a loop: others may have what is buffered, and waiters are told.
+    /// The last act of a loop: gives back what is buffered, and wakes the waiters.
     ///
-    /// Returns what is to be recorded of it.
+    /// Returns what the caller must record.
     pub(super) fn finish(self: &Arc<Self>, how: Ended) -> Vec<Known> {
         let mut post = Post::default();
         let mut b = self.buffer.lock();
-        // Nobody else can have core messages: they are handed out to the last.
+        // No other worker can have core messages: all of them are handed out.
         let returned = if self.stream.is_some() { b.give_up() } else { Vec::new() };
         let failed = matches!(how, Ended::Failed(_));
         b.end(how, &mut post);
@@ -224,7 +224,7 @@ impl Inner {
     }
 
     /// Lets other workers have deliveries at once. Returns those that had been delivered before: that they were not
-    /// begun is to be recorded.
+    /// begun must be recorded.
     pub(super) fn give_back(self: &Arc<Self>, returned: Vec<Returned>) -> Vec<Known> {
         self.shared.metrics.settled.add(returned.len() as u64);
         self.shared.metrics.given_back.add(returned.len() as u64);
@@ -294,7 +294,7 @@ impl Drop for Busy {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.stop.send_replace(true);
-        // The loop has given back what there was; where it could not (its runtime ended), nobody else would.
+        // The loop has given back what there was; where its runtime ended first, this does.
         let returned = self.buffer.get_mut().give_up();
         self.shared.pipeline.plain_many(returned.into_iter().map(|r| (r.ack, Settle::Nak(None).body())));
     }

@@ -10,7 +10,7 @@ pub(super) fn period(ack_wait: Duration) -> Duration {
     HEARTBEAT.min(ack_wait / 3).max(Duration::from_millis(5))
 }
 
-/// How long ago it was extended, at least, to be extended anew: at the look nearest to a third of the ack wait, and not at
+/// The least time since its last extension before it is extended again: at the look nearest to a third of the ack wait, and not at
 /// the first one after it, which may come when two thirds are over.
 pub(super) fn quiet(ack_wait: Duration) -> Duration {
     (ack_wait / 3).saturating_sub(period(ack_wait) / 2)

@@ -1,6 +1,6 @@
 //! Order per key: of each key one message at a time, retries included. No I/O.
 //!
-//! A key's lane exists while one of its messages is unsettled. A message that is to be retried holds its lane until it comes
+//! A key's lane exists while one of its messages is unsettled. A message that waits for its retry holds its lane until it comes
 //! back, or until another worker must have it.
 
 use crate::message::Delivery;
@@ -63,7 +63,7 @@ impl Lanes {
         self.behind
     }
 
-    /// Takes in a message; gives back the one that may go on now.
+    /// Takes in a message. Returns the one that may run now.
     pub(super) fn arrive(&mut self, id: LaneId, d: Delivery) -> Option<Delivery> {
         let lane = self.by_key.entry(id).or_default();
         let at = lane.queue.iter().rposition(|q| sequence(q) <= sequence(&d)).map_or(0, |i| i + 1);
@@ -80,13 +80,13 @@ impl Lanes {
         self.next(id)
     }
 
-    /// The running message of a lane is to be delivered again after a delay.
+    /// The running message of a lane comes again after a delay.
     pub(super) fn hold(&mut self, id: LaneId, sequence: u64, due: Instant) -> Option<Delivery> {
         self.holds.insert(id, Hold { sequence, ask: due, again: ASK_AGAIN, until: due + GRACE });
         self.release(id)
     }
 
-    /// What may go on in a lane: nothing while one of it runs, nothing past a held one.
+    /// What may run in a lane: nothing while one of it runs, nothing past a held one.
     fn next(&mut self, id: LaneId) -> Option<Delivery> {
         let lane = self.by_key.get_mut(&id)?;
         if lane.running {
@@ -116,7 +116,7 @@ impl Lanes {
         self.holds.values().map(|h| h.ask.min(h.until)).min()
     }
 
-    /// How many retries are to be asked for; they count as asked for now.
+    /// The number of retries to ask for. They count as asked for from now on.
     pub(super) fn ask(&mut self, now: Instant) -> usize {
         let due = self.holds.values_mut().filter(|h| h.ask <= now);
         let asked = |h: &mut Hold| {
@@ -126,7 +126,7 @@ impl Lanes {
         due.map(asked).count()
     }
 
-    /// Lets go on what waits for retries that another worker must have.
+    /// Releases messages that wait for retries which another worker must have.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Delivery> {
         let over: Vec<_> = self.holds.iter().filter(|(_, h)| h.until <= now).map(|(id, _)| *id).collect();
         let next = over.into_iter().filter_map(|id| {

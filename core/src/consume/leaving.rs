@@ -25,12 +25,12 @@ impl Loop {
             let _ = tokio::time::timeout(LEAVING * 4, self.inner.record_returned(unbegun)).await;
         }
         if self.inner.is_abandoned() {
-            // Nobody may be left to keep the connection until this is written.
+            // The last handle may be gone before this is written, and the connection with it.
             let _ = self.inner.shared.round_trip(LEAVING).await;
         }
     }
 
-    /// Nothing was taken for a while: others get what is buffered and on its way. Pulling goes on with the next take.
+    /// Nothing was taken for a while: others get what is buffered and in flight. Pulling continues with the next take.
     pub(super) async fn sleep(&mut self) -> Result<()> {
         let late = self.hang_up().await;
         (self.inbox, self.sub) = subscribe(&self.inner, &self.source).await?;
@@ -90,7 +90,7 @@ impl Loop {
         if matches!(self.source, Source::Replays { .. }) {
             return;
         }
-        // What nobody can settle any more is kept for nobody.
+        // Messages that no handle can settle are no longer kept from redelivery.
         while !self.inner.is_abandoned()
             && self.inner.is_handling()
             && self.inner.shared.link.state() != State::Closed

@@ -81,7 +81,7 @@ impl Prefetch {
         (self.auto / 4).max(1)
     }
 
-    /// Handlers run so many at once: they hold what they run until it is settled.
+    /// The number of handlers that run at once. Each holds its message until it is settled.
     pub(super) fn handle(&mut self, at_once: usize) {
         self.base = at_once.saturating_add(1);
         self.auto = self.auto.max(self.base);
@@ -137,7 +137,7 @@ mod tests {
 
     const US: fn(u64) -> Duration = Duration::from_micros;
 
-    /// A worker that is never out of messages: each takes so long; the limit after so many measurements.
+    /// A worker that is never out of messages, with this time for each: the limit after this many measurements.
     fn after(p: &mut Prefetch, each: Duration, times: usize) -> usize {
         let mut now = p.since.unwrap_or_else(Instant::now);
         for _ in 0..times {

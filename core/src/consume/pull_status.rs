@@ -56,7 +56,7 @@ impl Loop {
             Ok(Err(e)) if e.kind() == ErrorKind::NotFound => {
                 Flow::Stop(Ended::Failed(self.inner.gone(&self.stream, &e)))
             }
-            // Also where nobody answers, as before an election: a new leader is met by pulling, not by waiting here.
+            // Also without an answer, as before an election: pulling finds the new leader, waiting here does not.
             Ok(_) | Err(_) => {
                 self.again_later();
                 Flow::Go

@@ -20,7 +20,7 @@ pub(super) struct Look {
     pub(super) ours: u64,
 }
 
-/// Redeliveries between two looks that were not ours, where there are so many that somebody gives messages back in a
+/// Redeliveries between two looks that were not ours, if there are enough of them to mean that a client gives messages back in a
 /// loop. A filter makes the estimate too low, never too high.
 pub(super) fn given_back_by_others(before: Look, now: Look) -> Option<u64> {
     let deliveries = now.delivered.consumer_seq.saturating_sub(before.delivered.consumer_seq);

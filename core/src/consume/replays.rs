@@ -24,7 +24,7 @@ pub(super) async fn follow(inner: Weak<Inner>, stream: String, durable: Durable)
         };
         match find(&inner, &stream, &durable).await {
             Ok(Some((letters, name, durable))) => {
-                // While they are pulled nobody reads the signs.
+                // The signs are not read while replays are pulled.
                 drop(sub);
                 let Some(inner) = inner.upgrade() else { return };
                 match pull::replays(inner, &letters, name, durable).await {

@@ -1,4 +1,4 @@
-//! Handler mode: a handler for each message, so many at once, all on the caller's own task.
+//! Handler mode: a handler for each message, up to `concurrency` at once, all on the caller's own task.
 //!
 //! The hosts have runners of their own, on their own event loops; what a handler's end means is [`Handled`]'s in all.
 
@@ -78,7 +78,7 @@ impl Consumer {
     /// for the run, so a handler that closes the bus must not wait for that: spawn it.
     ///
     /// # Errors
-    /// When the consumer cannot go on: its durable or stream is gone, a right is missing, reconnecting was given up.
+    /// When the consumer cannot continue: its durable or stream is gone, a right is missing, reconnecting was given up.
     pub async fn run<F, Fut>(&self, handler: F) -> Result<()>
     where
         F: Fn(Delivery) -> Fut,

@@ -1,18 +1,18 @@
-//! How a delivery goes on.
+//! What becomes of a delivery.
 
 use bytes::Bytes;
 use std::time::Duration;
 
-/// How a delivery goes on.
+/// What becomes of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settle {
     /// It is done.
     Ack,
-    /// It is to be delivered again, after a delay or at once.
+    /// Deliver it again, after a delay or at once.
     Nak(Option<Duration>),
-    /// It is never to be delivered again, for this reason.
+    /// Never deliver it again, for this reason.
     Term(Option<String>),
-    /// It is still being worked on: its ack wait starts anew.
+    /// A handler still works on it: its ack wait starts again.
     InProgress,
 }
 

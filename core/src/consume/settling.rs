@@ -1,4 +1,4 @@
-//! Settling: how a delivery goes on, said to the server.
+//! Settling: what becomes of a delivery, said to the server.
 
 use super::{Consumer, Inner, Settle, history::Record, inner::Busy, unsettled::Known};
 use crate::{
@@ -31,7 +31,7 @@ impl Inner {
 }
 
 impl Consumer {
-    /// Says how a delivery goes on; batched on the wire. False when it was settled already, needs no settling, or the
+    /// Settles a delivery; batched on the wire. False when it was settled already, needs no settling, or the
     /// bus is closed.
     pub fn settle(&self, token: u64, how: &Settle) -> bool {
         if matches!(how, Settle::Nak(_)) {

@@ -41,7 +41,7 @@ impl Consumer {
     /// Dropping the future loses no message.
     ///
     /// # Errors
-    /// When the consumer cannot go on: its durable or stream is gone.
+    /// When the consumer cannot continue: its durable or stream is gone.
     pub async fn next(&self) -> Result<Option<Delivery>> {
         let mut one = Vec::with_capacity(1);
         loop {
@@ -167,7 +167,7 @@ impl Consumer {
         }
     }
 
-    /// Asks to be told when there is something to take, or the end; false when there is already.
+    /// Registers a waiter for something to take, or for the end. False when either is there already.
     pub fn arm(&self, waiter: Completion) -> bool {
         let mut b = self.inner.buffer.lock();
         let armed = b.arm(waiter, Instant::now());

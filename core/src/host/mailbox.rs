@@ -121,7 +121,7 @@ impl fmt::Debug for Mailbox {
     }
 }
 
-/// Told of every failure that nobody waits for; called on the core's threads, it must not block.
+/// Gets every failure without a waiter. The core's threads call it, so it must not block.
 #[derive(Clone)]
 pub struct Listener(Arc<dyn Fn(Error) + Send + Sync>);
 
@@ -140,7 +140,7 @@ impl fmt::Debug for Listener {
 /// Who waits for a result.
 #[derive(Debug)]
 pub enum Completion {
-    /// Nobody: failures are kept for the next flush.
+    /// No waiter: failures are kept for the next flush.
     Nobody,
     /// A Rust task.
     Task(oneshot::Sender<Body>),
@@ -169,7 +169,7 @@ impl Completion {
     pub(crate) fn is_nobody(&self) -> bool {
         matches!(self, Self::Nobody)
     }
-    /// Whether nobody can hear of it any more.
+    /// Whether its waiter is gone.
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self, Self::Nobody) || matches!(self, Self::Task(tx) if tx.is_closed())
     }
@@ -259,7 +259,7 @@ impl Post {
 
 impl Drop for Post {
     fn drop(&mut self) {
-        // Listeners first: a flush that ends has told them of all before it.
+        // Listeners first: they get everything before a flush ends.
         for (Listener(call), e) in self.calls.drain(..) {
             call(e);
         }

@@ -192,7 +192,7 @@ impl Reader {
         }
     }
 
-    /// What a status ends; none while the consumer goes on.
+    /// What a status ends; none while the consumer continues.
     fn status(&self, m: &Message, asked: &mut usize) -> Option<End> {
         let code = m.status.map_or(0, |s| s.as_u16());
         let text = m.description.as_deref().unwrap_or_default();
@@ -225,7 +225,7 @@ impl Reader {
         self.shared.pipeline.plain(to.into(), Some(format!("{inbox}.0").into()), None, body.into());
     }
 
-    /// False when nobody reads.
+    /// False when the reader is gone.
     async fn hand_over(&mut self, delivery: Delivery) -> bool {
         let meta = delivery.meta.as_ref();
         self.last = meta.map_or(self.last, |m| m.sequence);

@@ -40,7 +40,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Whatever a server says, the loop goes on, except where the pull itself is wrong.
+        /// The loop survives every status, except where the pull itself is wrong.
         #[test]
         fn any_status(status in 0u16..1000, text in ".{0,80}", pending in proptest::option::of(0usize..1000)) {
             let what = action(status, &text, pending);

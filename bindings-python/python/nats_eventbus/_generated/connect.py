@@ -69,7 +69,7 @@ def connect(
         tls: certificates; given at all, TLS is required of every server.
         require_tls: whether every server, discovered ones included, must be spoken to encrypted; ``tls://`` anywhere in
             the pool and ``tls`` say so, too. Default False.
-        reconnect: waiting between reconnects, which go on for ever unless ``attempts`` is given.
+        reconnect: waiting between reconnects. They continue for ever unless ``attempts`` is given.
         discovered_servers: whether servers that a server tells of are used besides those given; never with ``ws://``.
             Default True.
         inbox_prefix: the topic under which answers come to us; must be allowed to be subscribed. Default ``_INBOX``.

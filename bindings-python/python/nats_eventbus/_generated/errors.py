@@ -161,7 +161,7 @@ class Timeout(EventBusError, TimeoutError):
 
 
 class NoResponders(EventBusError):
-    """Nobody answers the topic."""
+    """No responder listens to the topic."""
 
     code = "request.no_responders"
     retryable = True

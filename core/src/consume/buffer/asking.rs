@@ -28,7 +28,7 @@ impl Buffer {
         self.credit.prefetch.low().max(self.credit.want.saturating_sub(1))
     }
 
-    /// Whether the pull loop should be told, once, that there is room or a retry to wait for.
+    /// Whether the pull loop needs a wake-up, once, because there is room or a retry to wait for.
     pub(in crate::consume) fn tell_room(&mut self) -> bool {
         let low = self.here() <= self.low() && !self.credit.room_told;
         self.credit.room_told |= low;

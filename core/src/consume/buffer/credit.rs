@@ -1,4 +1,4 @@
-//! What was asked of the server, in messages and in bytes, and what is to be asked.
+//! What was asked of the server, in messages and in bytes, and what the next pull may ask for.
 
 use crate::{consume::prefetch::Prefetch, message::Delivery};
 use std::time::Instant;
@@ -31,7 +31,7 @@ pub(super) struct Credit {
     pub(super) looked: Option<Instant>,
     /// Whether nothing is pulled, for nothing is taken.
     pub(super) asleep: bool,
-    /// Whether the pull loop was told that there is room, and has not looked yet.
+    /// Whether the pull loop has an unread wake-up.
     pub(super) room_told: bool,
 }
 

@@ -102,7 +102,7 @@ impl Buffer {
         self.alone.is_none() && self.unsettled.out() == 0 && first.is_some_and(|u| u.gate == Gate::Alone)
     }
 
-    /// Whether there is something to find out before handlers can go on.
+    /// Whether handlers must wait for something to be found out.
     pub(in crate::consume) fn has_questions(&self) -> bool {
         self.handlers && self.unsettled.suspects() > 0 && !self.leaving && self.ended.is_none()
     }

@@ -35,7 +35,7 @@ use suspects::Front;
 pub(crate) enum Ended {
     /// By its owner.
     Closed,
-    /// It cannot go on.
+    /// It cannot continue.
     Failed(Error),
 }
 
@@ -229,7 +229,7 @@ impl Buffer {
         self.lanes.as_ref().and_then(Lanes::next_due)
     }
 
-    /// Lets go on what waited for retries that others must have.
+    /// Releases messages that waited for retries which other workers must have.
     pub(super) fn expire(&mut self, now: Instant, post: &mut Post) {
         if let Some(lanes) = &mut self.lanes {
             let free = lanes.expire(now);
@@ -281,7 +281,7 @@ impl Buffer {
         self.waiters.drain(..).for_each(|w| post.add(w, Body::Ready));
     }
 
-    /// Decides how a delivery goes on. Returns the subject to say it to, or None when the delivery has ended already.
+    /// Settles a delivery. Returns the subject to say it to, or None when the delivery has ended already.
     /// An ack reads no clock.
     pub(crate) fn settle(
         &mut self,

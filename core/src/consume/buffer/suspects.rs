@@ -2,7 +2,7 @@
 
 use crate::consume::unsettled::Known;
 
-/// A message that must run alone, and whose start is to be stored first.
+/// A message that must run alone. Its start is stored first.
 pub(in crate::consume) struct Start {
     pub(in crate::consume) token: u64,
     pub(in crate::consume) known: Known,
