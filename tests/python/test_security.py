@@ -239,7 +239,7 @@ ACTS: dict[str, tuple[bool, Before, Act]] = {
     "Consumer that makes its durable": (True, World.stream, consume),
     "Consumer with dead letters": (True, World.stream, consume_with_dead_letters),
     "Consumer of replayed dead letters": (True, World.stream, consume_replays),
-    "Whoever lists, replays and discards dead letters": (True, World.dead_letters, look_after_dead_letters),
+    "A service that lists, replays and discards dead letters": (True, World.dead_letters, look_after_dead_letters),
     "Consumer, core mode": (False, nothing, consume_core),
     "Requester": (False, nothing, ask),
     "Responder": (False, nothing, answer),

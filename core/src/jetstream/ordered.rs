@@ -63,7 +63,8 @@ pub(crate) enum Read {
 /// Starts reading. The channel ends with the bus; an error is the last it gives.
 pub(crate) fn read(shared: &Arc<Shared>, plan: Plan) -> mpsc::Receiver<Result<Read>> {
     let (out, reader) = mpsc::channel(BATCH);
-    let this = Reader { shared: shared.clone(), plan, out, last: 0, caught_up: false, begun: false };
+    let this =
+        Reader { shared: shared.clone(), plan, out, last: 0, caught_up: false, begun: false, silent: 0 };
     shared.spawn(this.run());
     reader
 }
@@ -77,6 +78,8 @@ struct Reader {
     caught_up: bool,
     /// Whether a consumer was made: from then on an outage is waited out.
     begun: bool,
+    /// Consumers in a row that gave no sign of life although the connection stood.
+    silent: u32,
 }
 
 /// How one consumer ended.
@@ -172,7 +175,8 @@ impl Reader {
                     return End::Unread;
                 }
             };
-            let Ok(Some(m)) = next else { return End::Again };
+            let Ok(Some(m)) = next else { return self.unheard(&name) };
+            self.silent = 0;
             if m.status.is_some() {
                 match self.status(&m, &mut asked) {
                     None => continue,
@@ -190,6 +194,18 @@ impl Reader {
                 return End::Unread;
             }
         }
+    }
+
+    /// Nothing came, not even a heartbeat. Twice in a row the pulls do not reach the server: a right is missing.
+    fn unheard(&mut self, name: &str) -> End {
+        self.silent += 1;
+        if self.silent < 2 {
+            return End::Again;
+        }
+        let call = format!("CONSUMER.MSG.NEXT.{}.{name}", self.plan.stream);
+        let to = api::subject(&self.shared.config, &call);
+        let text = "pulls of messages are not answered: check the right to publish to the topic named";
+        End::Failed(Error::new(ErrorKind::Timeout, text).topic(to).stream(&*self.plan.stream))
     }
 
     /// What a status ends; none while the consumer continues.
